@@ -1,0 +1,12 @@
+//! Device, data, random streams, models, optimiser, trainer and checkpoints.
+
+pub mod checkpoint;
+pub mod classifier;
+pub mod data;
+pub mod device;
+pub mod nn;
+pub mod optim;
+pub mod params;
+pub mod rng;
+pub mod train;
+pub mod unet;

@@ -1,0 +1,1 @@
+//! What the experiments share: options and presets, the run folder, the sample–score–record loop.

@@ -1,0 +1,2 @@
+//! The 23_karras notebook.
+fn main() {}
