@@ -4,10 +4,12 @@
 mod attention;
 mod conv;
 mod group_norm;
+mod threads;
 
 pub use attention::attention;
 pub use conv::conv2d;
 pub use group_norm::group_norm;
+pub use threads::set_threads;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 use std::ops::Deref;

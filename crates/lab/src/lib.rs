@@ -1,1 +1,6 @@
 //! What the experiments share: options and presets, the run folder, the sample–score–record loop.
+
+pub mod options;
+pub mod progress;
+pub mod run;
+pub mod sampling;

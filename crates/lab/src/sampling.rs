@@ -1,0 +1,102 @@
+//! Drawing samples: one setting, one starting noise for each numbered image.
+
+use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor};
+use elucidate_core::rng::{Stream, Streams, fill_normal};
+use elucidate_samplers::{Denoiser, Sampler};
+use elucidate_schedules::karras_sigmas;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// A sampler and the σ steps that it takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// The sampler with its own options.
+    pub sampler: Sampler,
+    /// How many steps it takes, the last one down to σ = 0.
+    pub steps: usize,
+    /// Curvature of the σ steps, Karras 2022 eq. 5.
+    pub rho: f64,
+    /// The smallest σ above 0.
+    pub sigma_min: f64,
+    /// The σ to begin with.
+    pub sigma_max: f64,
+}
+
+impl Setting {
+    /// Its σ steps.
+    ///
+    /// # Errors
+    /// When they are impossible.
+    pub fn sigmas(&self) -> Result<Vec<f64>> {
+        Ok(karras_sigmas(self.steps, self.sigma_min, self.sigma_max, self.rho)?)
+    }
+
+    /// Network evaluations for each sample.
+    pub fn nfe(&self) -> usize {
+        self.sampler.nfe(self.steps)
+    }
+}
+
+/// Images that go through the network together: few enough that their activations stay in the caches of one core.
+const CHUNK_CPU: usize = 32;
+const CHUNK_CUDA: usize = 1024;
+
+/// Draws the samples numbered 0 to `n` − 1 of shape `image` = (c, h, w): (n, c, h, w), clamped to [−1, 1].
+///
+/// Sample k begins with noise from stream ("starting noise", k), whatever the setting, and takes its further noise from
+/// stream ("sampling noise", k): so settings are compared on the same noise, and neither batch nor threads matter.
+/// `progress` is told of each chunk's images as they are done.
+///
+/// # Errors
+/// When the setting is impossible, the model fails, or a sample is not finite.
+pub fn draw(
+    denoiser: &(impl Denoiser + Sync),
+    setting: &Setting,
+    streams: &Streams,
+    n: usize,
+    image: [usize; 3],
+    device: &Device,
+    progress: &(impl Fn(usize) + Sync),
+) -> Result<Tensor> {
+    let sigmas = setting.sigmas()?;
+    let chunk = |range: Range<u64>| -> Result<Tensor> {
+        let start = streams.normal_images("starting noise", range.clone(), &image, device)?;
+        let start = (start * setting.sigma_max)?;
+        let mut noise = StepNoise::new(streams, range.clone());
+        let samples = setting.sampler.sample(denoiser, &start, &sigmas, &mut |like| noise.next(like))?;
+        let size = samples.sqr()?.sum_all()?.to_scalar::<f32>()?;
+        ensure!(size.is_finite(), "samples of {} are not finite: the model is broken", setting.sampler.name());
+        progress((range.end - range.start) as usize);
+        Ok(samples.clamp(-1.0, 1.0)?)
+    };
+    let size = if device.is_cpu() { CHUNK_CPU } else { CHUNK_CUDA };
+    let ranges: Vec<Range<u64>> =
+        (0..n).step_by(size).map(|from| from as u64..(from + size).min(n) as u64).collect();
+    // On the CPU each core takes whole chunks: nothing waits for the ops that candle runs on one thread.
+    let chunks: Vec<Tensor> = match device.is_cpu() {
+        true => ranges.into_par_iter().map(chunk).collect::<Result<_>>()?,
+        false => ranges.into_iter().map(chunk).collect::<Result<_>>()?,
+    };
+    Ok(Tensor::cat(&chunks, 0)?)
+}
+
+/// The noise that a stochastic sampler asks for step by step: each image from its own stream.
+struct StepNoise {
+    streams: Vec<Stream>,
+}
+
+impl StepNoise {
+    fn new(streams: &Streams, range: Range<u64>) -> Self {
+        Self { streams: range.map(|k| streams.stream("sampling noise", k)).collect() }
+    }
+
+    fn next(&mut self, like: &Tensor) -> candle_core::Result<Tensor> {
+        let mut values = vec![0f32; like.elem_count()];
+        let size = values.len() / self.streams.len();
+        for (stream, image) in self.streams.iter_mut().zip(values.chunks_exact_mut(size)) {
+            fill_normal(stream, image);
+        }
+        Tensor::from_vec(values, like.shape(), &Device::Cpu)?.to_device(like.device())
+    }
+}
