@@ -1,1 +1,108 @@
-//! The residual classifier.
+//! The residual classifier: its features score the samples.
+
+mod layers;
+mod ops;
+
+use crate::nn::{Conv2d, ConvShape};
+use candle_core::{Module, Result, Tensor};
+use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
+use candle_nn::{Init, Linear, ModuleT, VarBuilder};
+use layers::{BatchNorm, halve};
+use ops::{LEAK, activate};
+
+/// Channels of the six blocks.
+const CHANNELS: [usize; 6] = [16, 32, 64, 128, 256, 512];
+
+/// How many features an image has.
+pub const FEATURES: usize = CHANNELS[5];
+
+/// Six residual blocks (He 2015), the first with 5×5 kernels and stride 1, the others with 3×3 kernels and stride 2;
+/// then a linear layer without bias and batch norm.
+#[derive(Debug, Clone)]
+pub struct ResidualClassifier {
+    blocks: Vec<ResidualBlock>,
+    linear: Linear,
+    norm: BatchNorm,
+}
+
+impl ResidualClassifier {
+    /// For images (n, `in_channels`, 32, 32) and `outputs` values an image. At first the convolutions' weights are
+    /// Kaiming-normal (He 2015) for the activation's slope; all else is as PyTorch has it.
+    ///
+    /// # Errors
+    /// When `vb` lacks a parameter in its shape.
+    pub fn new(in_channels: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
+        let mut blocks = Vec::with_capacity(CHANNELS.len());
+        let mut before = in_channels;
+        for (i, after) in CHANNELS.into_iter().enumerate() {
+            let (kernel, stride) = if i == 0 { (5, 1) } else { (3, 2) };
+            blocks.push(ResidualBlock::new(before, after, kernel, stride, vb.pp("blocks").pp(i))?);
+            before = after;
+        }
+        let bound = 1.0 / (FEATURES as f64).sqrt();
+        let init = Init::Uniform { lo: -bound, up: bound };
+        let weight = vb.pp("linear").get_with_hints((outputs, FEATURES), "weight", init)?;
+        let norm = BatchNorm::new(outputs, vb.pp("norm"))?;
+        Ok(Self { blocks, linear: Linear::new(weight, None), norm })
+    }
+
+    /// The values under the linear layer, with the running statistics: (n, in, 32, 32) to (n, [`FEATURES`]).
+    ///
+    /// # Errors
+    /// When the shape does not fit.
+    pub fn features(&self, x: &Tensor) -> Result<Tensor> {
+        self.blocks(x, false)
+    }
+
+    fn blocks(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        self.blocks.iter().try_fold(x.clone(), |x, block| block.forward_t(&x, train))?.flatten_from(1)
+    }
+}
+
+impl ModuleT for ResidualClassifier {
+    /// (n, in, 32, 32) to (n, outputs). `train` normalises by the batch's statistics and moves the running ones.
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let features = self.blocks(x, train)?;
+        self.norm.forward_t(&self.linear.forward(&features)?, train)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct ResidualBlock {
+    conv1: Conv2d,
+    norm1: BatchNorm,
+    conv2: Conv2d,
+    norm2: BatchNorm,
+    skip: Option<Conv2d>,
+    stride: usize,
+}
+
+impl ResidualBlock {
+    fn new(before: usize, after: usize, kernel: usize, stride: usize, vb: VarBuilder) -> Result<Self> {
+        let kaiming = Init::Kaiming {
+            dist: NormalOrUniform::Normal,
+            fan: FanInOut::FanIn,
+            non_linearity: NonLinearity::ExplicitGain((2.0 / (1.0 + LEAK * LEAK)).sqrt()),
+        };
+        let conv = |shape, name| Conv2d::with_init(shape, kaiming, vb.pp(name));
+        Ok(Self {
+            conv1: conv(ConvShape::same(before, after, kernel).no_bias(), "conv1")?,
+            norm1: BatchNorm::new(after, vb.pp("norm1"))?,
+            conv2: conv(ConvShape::same(after, after, kernel).stride(stride).no_bias(), "conv2")?,
+            norm2: BatchNorm::new(after, vb.pp("norm2"))?,
+            skip: (before != after).then(|| conv(ConvShape::same(before, after, 1), "skip")).transpose()?,
+            stride,
+        })
+    }
+}
+
+impl ModuleT for ResidualBlock {
+    /// (n, before, h, w) to (n, after, ⌈h/stride⌉, ⌈w/stride⌉).
+    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        let y = activate(&self.norm1.forward_t(&self.conv1.forward(x)?, train)?)?;
+        let y = self.norm2.forward_t(&self.conv2.forward(&y)?, train)?;
+        let x = if self.stride == 1 { x.clone() } else { halve(x)? };
+        let x = self.skip.iter().try_fold(x, |x, skip| skip.forward(&x))?;
+        activate(&(x + y)?)
+    }
+}

@@ -1,1 +1,0 @@
-//! UNet2DModel.

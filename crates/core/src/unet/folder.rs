@@ -1,0 +1,82 @@
+//! A model's folder: `config.json` and `diffusion_pytorch_model.safetensors`, as diffusers' `save_pretrained` writes
+//! and its `from_pretrained` reads them.
+
+use super::{UNet2DConfig, UNet2DModel};
+use crate::params::{Params, Tensors, frozen};
+use crate::rng::Streams;
+use anyhow::{Context, Result, bail};
+use atomic_write_file::AtomicWriteFile;
+use candle_core::{DType, Device, Tensor};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+
+/// Writes a model's folder, each file beside its place first and then renamed; the weights in half precision where
+/// `half` says so.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn save_model(dir: &Path, config: &UNet2DConfig, tensors: &Tensors, half: bool) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
+    let mut json = serde_json::to_value(config)?;
+    if let Value::Object(keys) = &mut json {
+        keys.insert("_class_name".to_string(), json!("UNet2DModel"));
+        keys.insert("_diffusers_version".to_string(), json!("0.30.0"));
+    }
+    write(&dir.join(CONFIG), serde_json::to_string_pretty(&json)?.as_bytes())?;
+    let dtype = if half { DType::F16 } else { DType::F32 };
+    let tensors = tensors
+        .iter()
+        .map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(dtype)?.to_device(&Device::Cpu)?)))
+        .collect::<candle_core::Result<Vec<(String, Tensor)>>>()?;
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+    write(&dir.join(WEIGHTS), &safetensors::serialize(named, Some(metadata))?)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let message = || format!("cannot write {}", path.display());
+    let mut file = AtomicWriteFile::open(path).with_context(message)?;
+    file.write_all(bytes).with_context(message)?;
+    file.commit().with_context(message)
+}
+
+/// Reads a model's folder: its configuration and its parameters in f32, which fit each other.
+///
+/// # Errors
+/// When a file is missing or damaged, when the configuration is not one of ours, and when a parameter is missing,
+/// unknown or of another shape: one line that names the file and what is wrong.
+pub fn load_model(dir: &Path, device: &Device) -> Result<(UNet2DConfig, Tensors)> {
+    let path = dir.join(CONFIG);
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}: a model's folder holds {CONFIG} and {WEIGHTS}", path.display()))?;
+    let config: UNet2DConfig =
+        serde_json::from_str(&text).with_context(|| format!("{} is not a UNet2DModel's", path.display()))?;
+    if let Err(reason) = config.check() {
+        bail!("{}: {reason}", path.display());
+    }
+    let path = dir.join(WEIGHTS);
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, device)
+        .with_context(|| format!("{} is damaged or no safetensors file", path.display()))?;
+    let tensors = tensors
+        .into_iter()
+        .map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?)))
+        .collect::<candle_core::Result<Tensors>>()?;
+    check_names(&config, &tensors).with_context(|| format!("{} does not fit its {CONFIG}", path.display()))?;
+    Ok((config, tensors))
+}
+
+fn check_names(config: &UNet2DConfig, tensors: &Tensors) -> Result<()> {
+    UNet2DModel::new(config, frozen(tensors, &Device::Cpu))?;
+    let (_, expected) = Params::init(&Streams::new(0), &Device::Cpu, |vb| UNet2DModel::new(config, vb))?;
+    match tensors.keys().find(|name| !expected.vars().contains_key(*name)) {
+        Some(unknown) => bail!("parameter {unknown} is unknown"),
+        None => Ok(()),
+    }
+}
