@@ -1,1 +1,307 @@
-//! The trainer.
+//! The trainer: it knows nothing of diffusion, prints nothing, and goes on from a checkpoint bit for bit.
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::optim::{Adam, OneCycle};
+use crate::params::{Params, Tensors};
+use crate::rng::Streams;
+use candle_core::{Device, Tensor};
+use rand::seq::SliceRandom;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// How to train.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainOptions {
+    /// Passes over the examples.
+    pub epochs: usize,
+    /// Examples in a step.
+    pub batch_size: usize,
+    /// Examples in a shard: a batch is cut into shards, each with its own graph on its own core, and their gradients
+    /// are summed in order. It fixes the order of sums, so results do not depend on the number of threads.
+    pub shard_size: usize,
+    /// Peak of the one-cycle learning rate.
+    pub max_lr: f64,
+    /// Adam's ε.
+    pub adam_eps: f64,
+    /// Decay of the weights' average.
+    pub ema_decay: f64,
+}
+
+/// A part of a batch.
+#[derive(Debug, Clone)]
+pub struct Shard<'a> {
+    /// Which examples.
+    pub indices: &'a [usize],
+    /// Their places in the run, epoch · examples + place in the epoch: the numbers of their noise streams.
+    pub positions: Range<u64>,
+}
+
+/// A row of the training's history: one epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Epochs done, from 1.
+    pub epoch: usize,
+    /// Steps done.
+    pub step: usize,
+    /// Examples seen.
+    pub images: u64,
+    /// Learning rate of the last step.
+    pub lr: f64,
+    /// Mean training loss over the epoch.
+    pub train_loss: f64,
+    /// What `evaluate` found with the average of the weights.
+    pub test_loss: f64,
+    /// Examples a second while training, evaluation left out.
+    pub images_per_second: f64,
+    /// Seconds of training since the run began, evaluation included; pauses between a stop and its resumption left out.
+    pub seconds: f64,
+}
+
+/// A step's progress.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepRecord {
+    /// Steps done.
+    pub step: usize,
+    /// Steps in all.
+    pub total_steps: usize,
+    /// The epoch under way, from 1.
+    pub epoch: usize,
+    /// The batch's mean loss.
+    pub loss: f64,
+    /// The step's learning rate.
+    pub lr: f64,
+    /// Examples a second in this epoch so far.
+    pub images_per_second: f64,
+}
+
+/// What the trainer tells of.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step is done.
+    Step(StepRecord),
+    /// An epoch is done, and its checkpoint written: the history so far.
+    Epoch(&'a [EpochRecord]),
+}
+
+/// Why a training stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The loss is not a number any more.
+    #[error(
+        "the loss is {loss} at step {step} of epoch {epoch} (learning rate {lr:.2e}): try a smaller --lr; {last_good}"
+    )]
+    NotFinite {
+        /// Steps done.
+        step: usize,
+        /// The epoch, from 1.
+        epoch: usize,
+        /// The learning rate.
+        lr: f64,
+        /// The loss.
+        loss: f64,
+        /// Where the last good checkpoint is, or that there is none.
+        last_good: String,
+    },
+    /// A checkpoint could not be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// candle failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+    /// The callback stopped it.
+    #[error("{0:#}")]
+    Stopped(anyhow::Error),
+}
+
+/// A training under way.
+#[derive(Debug)]
+pub struct Trainer {
+    params: Params,
+    options: TrainOptions,
+    streams: Streams,
+    examples: usize,
+    adam: Adam,
+    history: Vec<EpochRecord>,
+    checkpoint: Option<PathBuf>,
+}
+
+impl Trainer {
+    /// A new training of `params` on `examples` examples. Each epoch's checkpoint goes to the file `checkpoint`.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn new(
+        params: &Params,
+        options: TrainOptions,
+        streams: &Streams,
+        examples: usize,
+        checkpoint: Option<&Path>,
+    ) -> Result<Self, TrainError> {
+        let adam = Adam::new(params, options.adam_eps, options.ema_decay)?;
+        let checkpoint = checkpoint.map(Path::to_path_buf);
+        Ok(Self { params: params.clone(), options, streams: *streams, examples, adam, history: vec![], checkpoint })
+    }
+
+    /// Goes on from the checkpoint file, which must be of the same options, seed, examples and parameters.
+    ///
+    /// # Errors
+    /// When the file is missing, damaged, or of another training: one line that says what differs.
+    pub fn resume(mut self, device: &Device) -> Result<Self, TrainError> {
+        if let Some(path) = &self.checkpoint {
+            let state = Checkpoint::read(path, device)?;
+            state.check(&self.options, &self.streams, self.examples, &self.params, path)?;
+            self.params.assign(&state.weights)?;
+            self.adam.restore(state.adam);
+            self.history = state.history;
+        }
+        Ok(self)
+    }
+
+    /// What it has done so far.
+    pub fn history(&self) -> &[EpochRecord] {
+        &self.history
+    }
+
+    /// Steps in an epoch; the last one may be smaller.
+    fn steps_per_epoch(&self) -> usize {
+        self.examples.div_ceil(self.options.batch_size)
+    }
+
+    /// Trains to the end: `loss` gives a shard's mean loss (a scalar), `evaluate` a figure for the average of the
+    /// weights, `on_event` is told of progress and may stop it. Returns the average of the weights.
+    ///
+    /// # Errors
+    /// When the loss is not finite, a checkpoint cannot be written, or a callback fails.
+    pub fn run(
+        &mut self,
+        loss: impl Fn(&Shard) -> candle_core::Result<Tensor> + Sync,
+        mut evaluate: impl FnMut(&Tensors) -> candle_core::Result<f64>,
+        mut on_event: impl FnMut(Event) -> anyhow::Result<()>,
+    ) -> Result<Tensors, TrainError> {
+        let total_steps = self.options.epochs * self.steps_per_epoch();
+        let schedule = OneCycle::new(self.options.max_lr, total_steps);
+        for epoch in self.history.len()..self.options.epochs {
+            let start = Instant::now();
+            let order = self.order(epoch);
+            let mut sum = 0.0;
+            let mut seen = 0;
+            for indices in order.chunks(self.options.batch_size) {
+                let step = self.adam.state().step;
+                let (lr, beta1) = schedule.at(step);
+                let first = (epoch * self.examples + seen) as u64;
+                let (batch_loss, grads) = self.gradients(indices, first, &loss)?;
+                if !batch_loss.is_finite() {
+                    let (step, epoch) = (step + 1, epoch + 1);
+                    return Err(TrainError::NotFinite { step, epoch, lr, loss: batch_loss, last_good: self.last_good() });
+                }
+                self.adam.step(&grads, lr, beta1)?;
+                seen += indices.len();
+                sum += batch_loss * indices.len() as f64;
+                on_event(Event::Step(StepRecord {
+                    step: step + 1,
+                    total_steps,
+                    epoch: epoch + 1,
+                    loss: batch_loss,
+                    lr,
+                    images_per_second: seen as f64 / start.elapsed().as_secs_f64(),
+                }))
+                .map_err(TrainError::Stopped)?;
+            }
+            let images_per_second = seen as f64 / start.elapsed().as_secs_f64();
+            let test_loss = evaluate(&self.adam.state().ema)?;
+            let step = self.adam.state().step;
+            self.history.push(EpochRecord {
+                epoch: epoch + 1,
+                step,
+                images: ((epoch + 1) * self.examples) as u64,
+                lr: schedule.at(step - 1).0,
+                train_loss: sum / self.examples as f64,
+                test_loss,
+                images_per_second,
+                seconds: self.history.last().map_or(0.0, |e| e.seconds) + start.elapsed().as_secs_f64(),
+            });
+            self.write_checkpoint()?;
+            on_event(Event::Epoch(&self.history)).map_err(TrainError::Stopped)?;
+        }
+        Ok(self.adam.state().ema.clone())
+    }
+
+    /// The examples of an epoch in the order of stream ("data order", epoch).
+    fn order(&self, epoch: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.examples).collect();
+        order.shuffle(&mut self.streams.stream("data order", epoch as u64));
+        order
+    }
+
+    /// A batch's mean loss and its gradients by parameter name.
+    fn gradients(
+        &self,
+        indices: &[usize],
+        first: u64,
+        loss: &(impl Fn(&Shard) -> candle_core::Result<Tensor> + Sync),
+    ) -> candle_core::Result<(f64, BTreeMap<String, Tensor>)> {
+        let size = self.options.shard_size.max(1);
+        let batch = indices.len() as f64;
+        let shard = |(i, indices): (usize, &[usize])| {
+            let from = first + (i * size) as u64;
+            let shard = Shard { indices, positions: from..from + indices.len() as u64 };
+            self.shard_gradients(&shard, indices.len() as f64 / batch, loss)
+        };
+        let cpu = self.params.vars().values().next().is_none_or(|var| var.device().is_cpu());
+        let shards: Vec<_> = match cpu {
+            true => indices.par_chunks(size).enumerate().map(shard).collect::<candle_core::Result<_>>()?,
+            false => indices.chunks(size).enumerate().map(shard).collect::<candle_core::Result<_>>()?,
+        };
+        let mut sum = 0.0;
+        let mut grads: BTreeMap<String, Tensor> = BTreeMap::new();
+        for (loss, shard) in shards {
+            sum += loss;
+            for (name, grad) in shard {
+                let sum = match grads.remove(&name) {
+                    Some(sum) => (sum + grad)?,
+                    None => grad,
+                };
+                grads.insert(name, sum);
+            }
+        }
+        Ok((sum, grads))
+    }
+
+    /// A shard's part of the batch's mean loss, and that part's gradients.
+    fn shard_gradients(
+        &self,
+        shard: &Shard,
+        part: f64,
+        loss: &(impl Fn(&Shard) -> candle_core::Result<Tensor> + Sync),
+    ) -> candle_core::Result<(f64, Vec<(String, Tensor)>)> {
+        let loss = (loss(shard)? * part)?;
+        let mut grads = loss.backward()?;
+        let named = |(name, var): (&String, &candle_core::Var)| Some((name.clone(), grads.remove(var)?));
+        let grads = self.params.vars().iter().filter_map(named).collect();
+        Ok((f64::from(loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?), grads))
+    }
+
+    fn write_checkpoint(&self) -> Result<(), TrainError> {
+        let Some(path) = &self.checkpoint else { return Ok(()) };
+        let state = Checkpoint {
+            options: self.options.clone(),
+            seed: self.streams.seed(),
+            examples: self.examples,
+            weights: self.params.snapshot()?,
+            adam: self.adam.state().clone(),
+            history: self.history.clone(),
+        };
+        Ok(state.write(path)?)
+    }
+
+    fn last_good(&self) -> String {
+        match &self.checkpoint {
+            Some(path) if path.exists() => format!("the last good checkpoint is {}", path.display()),
+            _ => "there is no checkpoint yet".to_string(),
+        }
+    }
+}

@@ -125,15 +125,14 @@ fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let planes_size = g.in_channels * g.phases() * g.plane() + g.max_shift() + tile.width;
     let mut out = vec![0.0; g.images * out_size];
     out.par_chunks_mut(g.group * out_size).zip(x.par_chunks(g.group * in_size)).for_each(|(out, x)| {
-        with_scratch([planes_size, tile.rows * len], |[planes, rows]| {
+        with_scratch([planes_size, tile.max_rows() * len], |[planes, rows]| {
             g.pack_input(x, planes);
-            for p in 0..panels.len() {
-                let channels = p * tile.rows..((p + 1) * tile.rows).min(g.out_channels);
+            for panel in panels.iter() {
+                let channels = panel.first..panel.first + panel.rows;
                 for (row, o) in rows.chunks_exact_mut(len).zip(channels.clone()) {
                     row.fill(bias[o]);
                 }
-                let product = Product { panel: panels.panel(p), offsets: &offsets, planes, out: rows, len };
-                arch.dispatch(product);
+                arch.dispatch(Product { panel, offsets: &offsets, planes, out: rows, len });
                 for (row, o) in rows.chunks_exact(len).zip(channels) {
                     g.unpack_output(row, o, out);
                 }
@@ -177,13 +176,13 @@ fn input_gradient(g: &Geometry, grad: &[f32], weight: &[f32]) -> Vec<f32> {
     let planes_size = g.out_channels * g.plane() + g.max_shift() + tile.width;
     let mut out = vec![0.0; g.images * in_size];
     out.par_chunks_mut(g.group * in_size).zip(grad.par_chunks(g.group * out_size)).for_each(|(out, grad)| {
-        with_scratch([planes_size, tile.rows * len], |[planes, rows]| {
+        with_scratch([planes_size, tile.max_rows() * len], |[planes, rows]| {
             g.pack_output(grad, &mut planes[g.max_shift()..]);
             for (phase, panels, offsets) in &phases {
-                for p in 0..panels.len() {
+                for panel in panels.iter() {
                     rows.fill(0.0);
-                    arch.dispatch(Product { panel: panels.panel(p), offsets, planes, out: rows, len });
-                    let channels = p * tile.rows..((p + 1) * tile.rows).min(g.in_channels);
+                    arch.dispatch(Product { panel, offsets, planes, out: rows, len });
+                    let channels = panel.first..panel.first + panel.rows;
                     for (row, c) in rows.chunks_exact(len).zip(channels) {
                         g.unpack_input(row, c, *phase, out);
                     }
