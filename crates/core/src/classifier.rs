@@ -106,3 +106,53 @@ impl ModuleT for ResidualBlock {
         activate(&(x + y)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{Params, frozen};
+    use crate::rng::Streams;
+    use candle_core::Device;
+
+    #[test]
+    fn a_checkpoint_carries_all_that_evaluation_needs() -> Result<()> {
+        let streams = Streams::new(2);
+        let (model, params) = Params::init(&streams, &Device::Cpu, |vb| ResidualClassifier::new(1, 10, vb))?;
+        let x = streams.normal_images("x", 0..4, &[1, 32, 32], &Device::Cpu)?;
+        let logits = model.forward_t(&x, true)?;
+        assert_eq!(logits.dims(), [4, 10]);
+        let copy = ResidualClassifier::new(1, 10, frozen(&params.snapshot()?, &Device::Cpu))?;
+        let features = model.features(&x)?;
+        assert_eq!(features.dims(), [4, FEATURES]);
+        assert_eq!(features.to_vec2::<f32>()?, copy.features(&x)?.to_vec2::<f32>()?);
+        assert_eq!(
+            model.forward_t(&x, false)?.to_vec2::<f32>()?,
+            copy.forward_t(&x, false)?.to_vec2::<f32>()?
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_reach_all_parameters_but_the_statistics() -> Result<()> {
+        let streams = Streams::new(3);
+        let (model, params) = Params::init(&streams, &Device::Cpu, |vb| ResidualClassifier::new(2, 1, vb))?;
+        let x = streams.normal_images("x", 0..4, &[2, 32, 32], &Device::Cpu)?;
+        let grads = model.forward_t(&x, true)?.sqr()?.mean_all()?.backward()?;
+        for (name, var) in params.vars() {
+            assert_eq!(grads.get(var).is_some(), !name.contains("running_"), "{name}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn convolutions_begin_kaiming_normal() -> Result<()> {
+        let (_, params) =
+            Params::init(&Streams::new(4), &Device::Cpu, |vb| ResidualClassifier::new(1, 10, vb))?;
+        let weight = params.vars()["blocks.4.conv2.weight"].flatten_all()?;
+        let std = f64::from(weight.sqr()?.mean_all()?.sqrt()?.to_scalar::<f32>()?);
+        let expected = (2.0 / 1.01 / (256.0 * 9.0f64)).sqrt();
+        let relative_error = 1.0 / (2.0 * weight.elem_count() as f64).sqrt();
+        assert!((std / expected - 1.0).abs() < 4.0 * relative_error, "{std} is not {expected}");
+        Ok(())
+    }
+}

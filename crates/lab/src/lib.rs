@@ -4,3 +4,4 @@ pub mod options;
 pub mod progress;
 pub mod run;
 pub mod sampling;
+pub mod score;

@@ -1,9 +1,20 @@
-//! A run's folder and its log.
+//! A run: its folder, its log, and what is written down about it.
 
+use crate::options::{RunOptions, Settings};
 use crate::progress::LogWriter;
 use anyhow::{Context, Result, ensure};
+use candle_core::Device;
+use elucidate_core::data::FashionMnist;
+use elucidate_core::rng::Streams;
+use elucidate_metrics::Classifier;
+use elucidate_report::{RunRecord, git_revision, read_json, write_json};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tracing::info;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -92,4 +103,156 @@ pub fn start_log(folder: &RunFolder) -> Result<()> {
     let terminal = fmt::layer().with_writer(|| LogWriter).with_target(false).without_time().with_filter(chosen);
     let log = fmt::layer().with_writer(file).with_ansi(false).with_target(false).with_filter(LevelFilter::INFO);
     tracing_subscriber::registry().with(terminal).with(log).try_init().context("the log is already started")
+}
+
+/// A run under way: where it writes, what it works with, and what is written down about it.
+#[derive(Debug)]
+pub struct Run {
+    /// Its folder.
+    pub folder: RunFolder,
+    /// Its options, filled in.
+    pub settings: Settings,
+    /// Its random streams.
+    pub streams: Streams,
+    /// Where it computes.
+    pub device: Device,
+    /// Fashion-MNIST.
+    pub data: FashionMnist,
+    /// The classifier that scores its samples.
+    pub classifier: Classifier,
+    /// What run.json says.
+    pub record: RunRecord,
+}
+
+impl Run {
+    /// Begins a run of `experiment`: sets the threads, reads data and classifier, makes the folder and its log, and
+    /// writes the first run.json. `own` are the experiment's own options; `lesson_lr` is the notebook's peak rate.
+    ///
+    /// With `--resume` the folder, the settings and the experiment's own options are those of the run that is gone on
+    /// from: the returned value holds the latter.
+    ///
+    /// # Errors
+    /// When an option is impossible, or something that is needed cannot be had; nothing is written then.
+    pub fn begin<T: Serialize + DeserializeOwned>(
+        options: &RunOptions,
+        experiment: &str,
+        own: T,
+        lesson_lr: f64,
+    ) -> Result<(Self, T)> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = options.threads.unwrap_or(cores);
+        elucidate_kernels::set_threads(threads).with_context(|| format!("--threads {threads}"))?;
+        elucidate_kernels::force_candle_ops(options.candle_ops);
+        let device = options.device.open().context("--device cuda: this build or machine has none")?;
+        let (settings, own) = match &options.resume {
+            Some(root) => {
+                let record: RunRecord = read_json(&root.join("run.json"))
+                    .with_context(|| format!("--resume {}: it is not a run's folder", root.display()))?;
+                ensure!(
+                    record.experiment == experiment,
+                    "--resume {}: it is a run of {}, not of {experiment}",
+                    root.display(),
+                    record.experiment
+                );
+                let stored: Stored<T> = serde_json::from_value(record.options)
+                    .with_context(|| format!("--resume {}: run.json is of another version", root.display()))?;
+                (stored.settings, stored.own)
+            }
+            None => (Settings::resolve(options, device.is_cuda(), lesson_lr)?, own),
+        };
+        let data = FashionMnist::load(options.data_dir.as_deref())?;
+        let classifier = Classifier::load(Path::new(elucidate_metrics::WEIGHTS), &device)?;
+        let folder = match &options.resume {
+            Some(root) => RunFolder::open(root)?,
+            None => RunFolder::create(options.out.as_deref(), experiment, settings.preset.name())?,
+        };
+        start_log(&folder)?;
+        let record = RunRecord {
+            schema_version: 1,
+            experiment: experiment.to_string(),
+            run: folder.name(),
+            command_line: std::env::args().collect(),
+            options: serde_json::to_value(Stored { settings: settings.clone(), own: &own })?,
+            seed: settings.seed,
+            git_revision: git_revision(),
+            versions: versions(),
+            started: now(),
+            finished: None,
+            seconds: BTreeMap::new(),
+            threads,
+            device: if device.is_cuda() { "cuda" } else { "cpu" }.to_string(),
+            cpu: cpu(),
+            data_source: data.source.clone(),
+            data_sha256: data.sha256(),
+            classifier_sha256: classifier.sha256().to_string(),
+            checkpoint_sha256: None,
+            parameters: 0,
+            figures: BTreeMap::new(),
+        };
+        let streams = Streams::new(settings.seed);
+        let run = Self { folder, settings, streams, device, data, classifier, record };
+        run.save()?;
+        info!("{experiment}: writing to {}", run.folder.root().display());
+        Ok((run, own))
+    }
+
+    /// Does a phase of the run and writes down how long it took.
+    ///
+    /// # Errors
+    /// Those of the phase, and when run.json cannot be written.
+    pub fn phase<T>(&mut self, name: &str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let start = Instant::now();
+        let result = work(self)?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.record.seconds.insert(name.to_string(), seconds);
+        self.save()?;
+        info!("{name}: {seconds:.1} s");
+        Ok(result)
+    }
+
+    /// Writes down one of the experiment's own figures.
+    pub fn figure(&mut self, name: &str, value: f64) {
+        info!("{name} = {value:.4}");
+        self.record.figures.insert(name.to_string(), value);
+    }
+
+    /// Ends the run.
+    ///
+    /// # Errors
+    /// When run.json cannot be written.
+    pub fn finish(&mut self) -> Result<()> {
+        self.record.finished = Some(now());
+        self.save()?;
+        info!("done: {}", self.folder.root().display());
+        Ok(())
+    }
+
+    fn save(&self) -> Result<()> {
+        write_json(&self.folder.path("run.json"), &self.record)
+    }
+}
+
+/// The options as run.json holds them.
+#[derive(Serialize, Deserialize)]
+struct Stored<T> {
+    settings: Settings,
+    #[serde(flatten)]
+    own: T,
+}
+
+fn now() -> String {
+    jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+fn versions() -> BTreeMap<String, String> {
+    [("elucidate", env!("CARGO_PKG_VERSION")), ("candle", "0.11.1")]
+        .map(|(name, version)| (name.to_string(), version.to_string()))
+        .into()
+}
+
+/// The processor's name, where the system tells it.
+fn cpu() -> String {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| std::env::consts::ARCH.to_string(), |(_, name)| name.trim().to_string())
 }

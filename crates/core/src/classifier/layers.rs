@@ -71,3 +71,44 @@ impl ModuleT for BatchNorm {
         y.reshape(x.shape())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::{Params, frozen};
+    use crate::rng::Streams;
+    use candle_core::Device;
+
+    #[test]
+    fn halving_rounds_up_and_averages_the_pixels_that_exist() -> Result<()> {
+        let ramp = |h: u32, w: u32| {
+            Tensor::arange(0, h * w, &Device::Cpu)?
+                .to_dtype(candle_core::DType::F32)?
+                .reshape((1, 1, h as usize, w as usize))
+        };
+        let halved = |h, w| halve(&ramp(h, w)?)?.squeeze(0)?.squeeze(0)?.to_vec2::<f32>();
+        assert_eq!(halved(2, 4)?, [[2.5, 4.5]]);
+        assert_eq!(halved(3, 3)?, [[2.0, 3.5], [6.5, 8.0]]);
+        assert_eq!(halved(1, 3)?, [[0.5, 2.0]]);
+        Ok(())
+    }
+
+    #[test]
+    fn running_statistics_are_parameters_and_serve_in_evaluation() -> Result<()> {
+        let (norm, params) = Params::init(&Streams::new(0), &Device::Cpu, |vb| BatchNorm::new(2, vb))?;
+        let x = Tensor::new(&[[[1f32], [10.0]], [[3.0], [10.0]], [[5.0], [16.0]]], &Device::Cpu)?;
+        norm.forward_t(&x, true)?;
+        let stats = params.snapshot()?;
+        // Means 3 and 12, unbiased variances 4 and 12; a tenth of each joins nine tenths of 0 and 1.
+        for (name, expected) in [("running_mean", [0.3, 1.2]), ("running_var", [1.3, 2.1])] {
+            for (value, expected) in stats[name].to_vec1::<f32>()?.into_iter().zip(expected) {
+                assert!((value - expected).abs() < 1e-6, "{name}: {value} is not {expected}");
+            }
+        }
+        let y = norm.forward_t(&x, false)?.flatten_all()?.to_vec1::<f32>()?;
+        assert!((y[0] - (1.0 - 0.3) / (1.3f32 + 1e-5).sqrt()).abs() < 1e-6, "{y:?}");
+        let copy = BatchNorm::new(2, frozen(&stats, &Device::Cpu))?;
+        assert_eq!(copy.forward_t(&x, false)?.flatten_all()?.to_vec1::<f32>()?, y);
+        Ok(())
+    }
+}

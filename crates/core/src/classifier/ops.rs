@@ -186,7 +186,8 @@ impl CustomOp1 for Activation {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (leak, shift) = (LEAK as f32, SHIFT as f32);
-        let y = numbers(x, layout)?.par_iter().with_min_len(MIN_LEN).map(|&x| x.max(leak * x) - shift).collect();
+        let y =
+            numbers(x, layout)?.par_iter().with_min_len(MIN_LEN).map(|&x| x.max(leak * x) - shift).collect();
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -232,5 +233,81 @@ fn with_numbers<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     match &*storage {
         Storage::Cpu(storage) => Ok(f(numbers(storage, layout)?)),
         _ => bail!("an op of the CPU is given a tensor of another device"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Streams;
+    use candle_core::{Device, Var};
+
+    fn noise(name: &str, shape: &[usize]) -> Result<Tensor> {
+        Streams::new(5).normal_images(name, 0..shape[0] as u64, &shape[1..], &Device::Cpu)
+    }
+
+    /// What [`normalise`] and [`activate`] make of x, and the gradients of x, weight and bias, all in f64.
+    fn outputs_and_gradients(x: &Tensor, dtype: DType) -> Result<Vec<Tensor>> {
+        let c = x.dim(1)?;
+        let vars = [x.clone(), noise("weight", &[c])?, noise("bias", &[c])?]
+            .map(|t| Var::from_tensor(&t.to_dtype(dtype)?));
+        let [x, weight, bias] = vars;
+        let (x, weight, bias) = (x?, weight?, bias?);
+        let Normalised { y, mean, var } = normalise(&x, &weight, &bias, 1e-5)?;
+        let z = activate(&y)?;
+        let grads = (&z * noise("upstream", z.dims())?.to_dtype(dtype)?)?.sum_all()?.backward()?;
+        let gradient =
+            |var: &Var| grads.get(var).cloned().ok_or(candle_core::Error::Msg("no gradient".into()));
+        [y, mean, var, z, gradient(&x)?, gradient(&weight)?, gradient(&bias)?]
+            .iter()
+            .map(|t| t.to_dtype(DType::F64))
+            .collect()
+    }
+
+    #[test]
+    fn ours_agree_with_candles_ops_in_double_precision() -> Result<()> {
+        for shape in [[6, 3, 64], [5, 4, 9], [7, 10, 1]] {
+            let x = (noise("x", &shape)? + 3.0)?;
+            let (single, double) =
+                (outputs_and_gradients(&x, DType::F32)?, outputs_and_gradients(&x, DType::F64)?);
+            for (i, (single, double)) in single.iter().zip(&double).enumerate() {
+                let error = (single - double)?.abs()?.max_all()?.to_scalar::<f64>()?;
+                let size = double.abs()?.max_all()?.to_scalar::<f64>()?;
+                assert!(error < 1e-5 * size, "{shape:?}, tensor {i}: {error} of {size}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_view_that_is_not_contiguous_is_normalised_all_the_same() -> Result<()> {
+        let x = noise("x", &[4, 6, 8])?;
+        let (one, zero) =
+            (Tensor::ones(4, DType::F32, &Device::Cpu)?, Tensor::zeros(4, DType::F32, &Device::Cpu)?);
+        let view = x.transpose(0, 1)?;
+        let (y, expected) =
+            (normalise(&view, &one, &zero, 1e-5)?.y, normalise(&view.contiguous()?, &one, &zero, 1e-5)?.y);
+        assert_eq!(y.to_vec3::<f32>()?, expected.to_vec3::<f32>()?);
+        Ok(())
+    }
+
+    #[test]
+    fn no_numbers_are_an_error() -> Result<()> {
+        let x = Tensor::zeros((0, 2, 3), DType::F32, &Device::Cpu)?;
+        let weight = Tensor::ones(2, DType::F32, &Device::Cpu)?;
+        assert!(normalise(&x, &weight, &weight, 1e-5).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn the_activation_leaks_and_is_shifted() -> Result<()> {
+        for dtype in [DType::F32, DType::F64] {
+            let y = activate(&Tensor::new(&[-2f32, 0.0, 3.0], &Device::Cpu)?.to_dtype(dtype)?)?;
+            let y = y.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+            for (y, expected) in y.into_iter().zip([-0.6, -0.4, 2.6]) {
+                assert!((y - expected).abs() < 1e-6, "{y} is not {expected}");
+            }
+        }
+        Ok(())
     }
 }

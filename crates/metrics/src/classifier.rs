@@ -1,0 +1,67 @@
+//! The pretrained classifier, whose features score the samples.
+
+use crate::Features;
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+use elucidate_core::classifier::ResidualClassifier;
+use elucidate_core::params::{Tensors, frozen};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// Where this checkout keeps the pretrained weights.
+pub const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/classifier.safetensors");
+
+/// Images that go through the classifier at once; on the CPU each core takes a batch of its own.
+const BATCH: usize = 64;
+
+/// The lesson's classifier, trained on Fashion-MNIST with pixels in [−1, 1].
+#[derive(Debug, Clone)]
+pub struct Classifier {
+    model: ResidualClassifier,
+    device: Device,
+    sha256: String,
+}
+
+impl Classifier {
+    /// Reads the weights from a safetensors file, of any float type.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is not a whole safetensors file, or holds another model; each names the file.
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        let bytes = std::fs::read(path).with_context(|| {
+            format!("cannot read the classifier {}; `just train-classifier` makes it", path.display())
+        })?;
+        let model =
+            parse(&bytes, device).with_context(|| format!("{} is not the classifier", path.display()))?;
+        Ok(Self { model, device: device.clone(), sha256: format!("{:x}", Sha256::digest(&bytes)) })
+    }
+
+    /// SHA-256 of the file of weights, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Features of n ≥ 2 images (n, 1, 32, 32) in [−1, 1]: 512 an image.
+    ///
+    /// # Errors
+    /// When the shape does not fit, and as [`Features::new`].
+    pub fn features(&self, images: &Tensor) -> Result<Features> {
+        let n = images.dim(0)?;
+        let batch = |from: usize| -> candle_core::Result<Tensor> {
+            let batch = images.narrow(0, from, BATCH.min(n - from))?.to_device(&self.device)?;
+            self.model.features(&batch.to_dtype(DType::F32)?)
+        };
+        let starts: Vec<usize> = (0..n).step_by(BATCH).collect();
+        let batches: Vec<Tensor> = match self.device.is_cpu() {
+            true => starts.into_par_iter().map(batch).collect::<candle_core::Result<_>>()?,
+            false => starts.into_iter().map(batch).collect::<candle_core::Result<_>>()?,
+        };
+        Features::from_tensor(&Tensor::cat(&batches, 0)?)
+    }
+}
+
+fn parse(bytes: &[u8], device: &Device) -> Result<ResidualClassifier> {
+    let tensors: Tensors = candle_core::safetensors::load_buffer(bytes, device)?.into_iter().collect();
+    Ok(ResidualClassifier::new(1, 10, frozen(&tensors, device))?)
+}

@@ -1,0 +1,80 @@
+//! The binary that trains the classifier, and the classifier that it writes. These tests need Fashion-MNIST: `just data`
+//! fetches it.
+
+use assert_cmd::Command;
+use candle_core::{Device, Tensor};
+use elucidate_core::rng::Streams;
+use elucidate_metrics::{Classifier, Features};
+use predicates::prelude::*;
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+fn train(arguments: &[&str], out: &Path) -> assert_cmd::assert::Assert {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_train-classifier"));
+    // With it, candle's errors bring a backtrace along.
+    command.env_remove("RUST_BACKTRACE");
+    command.args(["--epochs=1", "--test-images=10", "--batch-size=32"]).args(arguments);
+    command.arg("--out").arg(out).assert()
+}
+
+fn features(classifier: &Classifier, images: &Tensor) -> Features {
+    classifier.features(images).unwrap()
+}
+
+#[test]
+fn the_weights_do_not_depend_on_threads_and_give_features_to_any_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two] =
+        ["one/weights.safetensors", "two/weights.safetensors"].map(|name| folder.path().join(name));
+    train(&["--train-images=48", "--threads=1"], &one).success();
+    train(&["--train-images=48", "--threads=2"], &two).success();
+    let bytes = std::fs::read(&one).unwrap();
+    assert!(bytes == std::fs::read(&two).unwrap(), "the weights depend on the number of threads");
+
+    let classifier = Classifier::load(&one, &Device::Cpu).unwrap();
+    assert_eq!(classifier.sha256(), format!("{:x}", Sha256::digest(&bytes)));
+    let images = Streams::new(0).normal_images("x", 0..70, &[1, 32, 32], &Device::Cpu).unwrap();
+    let whole = features(&classifier, &images);
+    assert_eq!((whole.samples(), whole.dim()), (70, 512));
+    let part = features(&classifier, &images.narrow(0, 60, 10).unwrap());
+    assert_eq!(part.rows(), whole.rows().subrows(60, 10));
+    assert!(classifier.features(&images.narrow(3, 0, 16).unwrap().narrow(1, 0, 0).unwrap()).is_err());
+}
+
+#[test]
+fn a_file_that_is_not_the_classifier_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights.safetensors");
+    let complaint = || format!("{:#}", Classifier::load(&path, &Device::Cpu).unwrap_err());
+    assert!(complaint().contains("just train-classifier"), "{}", complaint());
+    let other = Tensor::zeros(3, candle_core::DType::F16, &Device::Cpu).unwrap();
+    other.save_safetensors("conv_in.weight", &path).unwrap();
+    assert!(complaint().contains("blocks.0.conv1.weight"), "{}", complaint());
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &whole[..whole.len() - 2]).unwrap();
+    assert!(complaint().contains("weights.safetensors is not the classifier"), "{}", complaint());
+}
+
+#[test]
+fn impossible_options_are_refused_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("weights.safetensors");
+    let nowhere = format!("--data-dir={}", folder.path().join("nowhere").display());
+    for (argument, complaint) in [
+        ("--lr=0", "--lr 0"),
+        ("--train-images=65", "leaves a batch of one image"),
+        ("--train-images=60001", "--train-images 60001"),
+        ("--threads=0", "0 threads"),
+        (&nowhere, "nowhere"),
+    ] {
+        let one_line = predicate::str::is_match("^error: [^\n]+\n$").unwrap();
+        let assert = train(&[argument], &out).failure().stderr(one_line);
+        assert.stderr(predicate::str::contains(complaint));
+        assert!(!out.exists());
+    }
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    train(&[], &file.join("weights.safetensors"))
+        .failure()
+        .stderr(predicate::str::contains("cannot write the weights"));
+}

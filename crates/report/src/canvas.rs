@@ -1,0 +1,44 @@
+//! A picture to draw on, in a font that comes with the program.
+
+use crate::files::write_atomically;
+use anyhow::{Result, anyhow};
+use image::{ExtendedColorType, ImageEncoder};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use std::path::Path;
+use std::sync::Once;
+
+static FONT: Once = Once::new();
+
+/// The font's family name in plotters.
+pub(crate) const FAMILY: &str = "sans-serif";
+
+pub(crate) type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
+
+/// Draws a white picture of `size` pixels and writes it to `path` as PNG.
+pub(crate) fn draw(path: &Path, size: (u32, u32), paint: impl FnOnce(&Area) -> Result<()>) -> Result<()> {
+    FONT.call_once(|| {
+        let font = include_bytes!("../assets/DejaVuSans-subset.ttf");
+        // A font that cannot be read would show at the first text that is drawn.
+        let _ = plotters::style::register_font(FAMILY, FontStyle::Normal, font);
+    });
+    let mut pixels = vec![255; 3 * size.0 as usize * size.1 as usize];
+    {
+        let area = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
+        paint(&area)?;
+        area.present().map_err(drawing)?;
+    }
+    let mut png = Vec::new();
+    image::codecs::png::PngEncoder::new(&mut png).write_image(&pixels, size.0, size.1, ExtendedColorType::Rgb8)?;
+    write_atomically(path, &png)
+}
+
+/// An error of plotters as one of ours.
+pub(crate) fn drawing<E: std::fmt::Display>(error: E) -> anyhow::Error {
+    anyhow!("drawing failed: {error}")
+}
+
+/// How wide `text` is at `size` pixels.
+pub(crate) fn text_width(text: &str, size: u32) -> Result<u32> {
+    Ok((FAMILY, size).into_font().box_size(text).map_err(drawing)?.0)
+}

@@ -1,0 +1,125 @@
+//! What is written down about a run and about each of its measurements.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::process::Command;
+
+/// A row of samples.csv: one setting and seed. Enough to repeat the measurement and to refuse a comparison of unlike
+/// things. Options that a sampler does not have are empty.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct SampleRow {
+    pub experiment: String,
+    pub run: String,
+    /// As the options name it; `real` for real images, `real_…` for yardsticks.
+    pub sampler: String,
+    pub steps: Option<usize>,
+    /// Network evaluations for each sample.
+    pub nfe: Option<usize>,
+    pub rho: Option<f64>,
+    pub sigma_min: Option<f64>,
+    pub sigma_max: Option<f64>,
+    pub eta: Option<f64>,
+    pub s_churn: Option<f64>,
+    pub order: Option<usize>,
+    pub seed: u64,
+    /// Samples scored.
+    pub n: usize,
+    pub fid: f64,
+    /// Mean over random subsets of at most 1,000 (torch-fidelity's way).
+    pub kid: f64,
+    /// For drawing the samples; scoring left out.
+    pub seconds: f64,
+    /// Standard error of `kid` over the subsets.
+    pub kid_std_err: f64,
+    /// Mean over contiguous chunks (the notebook's way).
+    pub kid_chunks: f64,
+    /// Test images scored against.
+    pub n_real: usize,
+    pub preset: String,
+    pub epochs: usize,
+    pub batch_size: usize,
+    pub blocks: String,
+    pub parameters: usize,
+    pub sigma_data: Option<f64>,
+    pub data_sha256: String,
+    pub classifier_sha256: String,
+    pub checkpoint_sha256: String,
+    pub git_revision: String,
+    pub device: String,
+    pub threads: usize,
+}
+
+/// A row of train.csv: one epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct TrainRow {
+    pub epoch: usize,
+    pub step: usize,
+    pub images: u64,
+    pub lr: f64,
+    pub train_loss: f64,
+    /// On the noised test set, with the average of the weights.
+    pub test_loss: f64,
+    pub images_per_second: f64,
+    pub seconds: f64,
+}
+
+/// run.json: what made a run and how it went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Of this file and of the CSVs beside it.
+    pub schema_version: u32,
+    /// The experiment's name, as its folder under results/ has it.
+    pub experiment: String,
+    /// The run's name: that of its folder.
+    pub run: String,
+    /// As it was typed.
+    pub command_line: Vec<String>,
+    /// Every option, after the preset filled in what was not given.
+    pub options: serde_json::Value,
+    /// The run's seed.
+    pub seed: u64,
+    /// The commit, with `-dirty` behind it where files differed.
+    pub git_revision: String,
+    /// Versions of what matters, by name.
+    pub versions: BTreeMap<String, String>,
+    /// When it began, RFC 3339.
+    pub started: String,
+    /// When it ended; nothing while it runs or after it was stopped.
+    pub finished: Option<String>,
+    /// Seconds by phase.
+    pub seconds: BTreeMap<String, f64>,
+    /// Threads on the CPU.
+    pub threads: usize,
+    /// Where it computed.
+    pub device: String,
+    /// The processor's name.
+    pub cpu: String,
+    /// Where the data was found.
+    pub data_source: String,
+    /// SHA-256 that names the data.
+    pub data_sha256: String,
+    /// SHA-256 of the classifier's weights.
+    pub classifier_sha256: String,
+    /// SHA-256 of the sampled model's weights, once there are any.
+    pub checkpoint_sha256: Option<String>,
+    /// Numbers in the model.
+    pub parameters: usize,
+    /// The experiment's own figures by name.
+    pub figures: BTreeMap<String, f64>,
+}
+
+/// The commit of the folder that the process runs in, with `-dirty` behind it where files differ from it; "unknown"
+/// where there is no repository or no git.
+pub fn git_revision() -> String {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
+    };
+    match (git(&["rev-parse", "HEAD"]), git(&["status", "--porcelain", "--untracked-files=no"])) {
+        (Some(revision), Some(changes)) if changes.is_empty() => revision,
+        (Some(revision), _) => format!("{revision}-dirty"),
+        _ => "unknown".to_string(),
+    }
+}
