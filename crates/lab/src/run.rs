@@ -12,7 +12,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 use tracing::info;
 use tracing_subscriber::filter::LevelFilter;
@@ -100,7 +102,9 @@ pub fn start_log(folder: &RunFolder) -> Result<()> {
     let path = folder.path("log.txt");
     let file = File::options().create(true).append(true).open(&path).with_context(|| unwritable(&path))?;
     let chosen = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let terminal = fmt::layer().with_writer(|| LogWriter).with_target(false).without_time().with_filter(chosen);
+    let ansi = std::io::stderr().is_terminal();
+    let terminal =
+        fmt::layer().with_writer(|| LogWriter).with_ansi(ansi).with_target(false).without_time().with_filter(chosen);
     let log = fmt::layer().with_writer(file).with_ansi(false).with_target(false).with_filter(LevelFilter::INFO);
     tracing_subscriber::registry().with(terminal).with(log).try_init().context("the log is already started")
 }
@@ -255,4 +259,18 @@ fn cpu() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     name.map_or_else(|| std::env::consts::ARCH.to_string(), |(_, name)| name.trim().to_string())
+}
+
+/// How a program ends: 0, or 1 after one line on stderr that says what went wrong.
+pub fn report(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // candle puts a backtrace behind its messages where RUST_BACKTRACE is set: the first line is the message.
+            let causes: Vec<String> =
+                error.chain().map(|cause| cause.to_string().lines().next().unwrap_or_default().to_string()).collect();
+            eprintln!("error: {}", causes.join(": "));
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -207,7 +207,10 @@ impl LineChart {
         let x = points().map(|p| p.0).chain(bars().flat_map(|(from, to, _)| [from, to]));
         let floor = bars().map(|_| 0.0);
         let y = points().map(|p| p.1).chain(bars().map(|bar| bar.2)).chain(floor);
-        let (x, y) = (Axis::around(x, self.x_scale, (0.02, 0.02))?, Axis::around(y, self.y_scale, (0.04, 0.12))?);
+        // The legend stands in the air over the lines.
+        let entries = self.series.len() + usize::from(self.shade.is_some());
+        let air = if entries > 1 { 0.05 + 0.09 * entries as f64 } else { 0.05 };
+        let (x, y) = (Axis::around(x, self.x_scale, (0.02, 0.02))?, Axis::around(y, self.y_scale, (0.04, air))?);
         let (bottom, top) = (y.range.start, y.range.end);
         let (x_ticks, y_ticks) = (x.ticks().len(), y.ticks().len());
         let y_width = y.ticks().iter().map(|t| text_width(&y.label(*t), TEXT)).collect::<Result<Vec<_>>>()?;
@@ -259,7 +262,7 @@ impl LineChart {
             let legend = move |(x, y)| PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(3));
             drawn.label(&series.name).legend(legend);
         }
-        if self.series.len() + usize::from(self.shade.is_some()) > 1 {
+        if entries > 1 {
             chart
                 .configure_series_labels()
                 .position(SeriesLabelPosition::UpperRight)
@@ -292,7 +295,7 @@ impl BarChart {
     fn paint(&self, area: &Area) -> Result<()> {
         use plotters::style::text_anchor::{HPos, Pos, VPos};
         let values = self.bars.iter().map(|bar| bar.value).chain([0.0]).chain(self.reference.iter().map(|r| r.1));
-        let x = Axis::around(values, Scale::Linear, (0.0, 0.25))?;
+        let x = Axis::around(values, Scale::Linear, (0.0, 0.4))?;
         let x_ticks = x.ticks().len();
         let zero = x.range.start.max(0.0);
         let rows = self.bars.len() as f64;

@@ -94,8 +94,8 @@ fn draw_rows(path: &Path, rows: &[Row]) -> Result<()> {
                 let left = margin + i * (width + GAP);
                 for (k, &grey) in picture.pixels.iter().enumerate() {
                     let (x, y) = (left + k % picture.width * ZOOM, top + k / picture.width * ZOOM);
-                    let corner = [(x as i32, y as i32), ((x + ZOOM - 1) as i32, (y + ZOOM - 1) as i32)];
-                    area.draw(&Rectangle::new(corner, RGBColor(grey, grey, grey).filled())).map_err(drawing)?;
+                    let corners = [(x as i32, y as i32), ((x + ZOOM) as i32, (y + ZOOM) as i32)];
+                    area.draw(&Rectangle::new(corners, RGBColor(grey, grey, grey).filled())).map_err(drawing)?;
                 }
                 if let Some(title) = row.titles.get(i) {
                     text(area, title, 13, (left + width / 2, top - TITLE / 2), Place::Centre)?;

@@ -5,6 +5,7 @@ use clap::{Args, Parser, ValueEnum};
 use elucidate_lab::options::{Preset, RunOptions};
 use elucidate_lab::sampling::Setting;
 use elucidate_samplers::{Churn, NoiseInput, Sampler};
+use serde::{Deserialize, Serialize};
 
 /// Train the UNet on Fashion-MNIST with Karras preconditioning, sample with every sampler, score with FID and KID.
 ///
@@ -16,6 +17,16 @@ pub struct Options {
     #[command(flatten)]
     pub run: RunOptions,
 
+    #[command(flatten)]
+    pub edm: EdmOptions,
+
+    #[command(flatten)]
+    pub one: OneSetting,
+}
+
+/// Options of the preconditioning, which training and sampling must agree on.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub struct EdmOptions {
     /// The data's standard deviation that the preconditioning assumes, in pixels of [-1,1]
     #[arg(long, default_value_t = 0.66, value_name = "SIGMA")]
     pub sigma_data: f64,
@@ -23,13 +34,24 @@ pub struct Options {
     /// What the network is told of the noise level: sigma itself, as the notebook has it, or EDM's ln(sigma)/4
     #[arg(long, value_enum, default_value_t = NoiseInputName::Sigma)]
     pub noise_input: NoiseInputName,
+}
 
-    #[command(flatten)]
-    pub one: OneSetting,
+impl EdmOptions {
+    /// # Errors
+    /// When a value is impossible.
+    pub fn check(&self) -> Result<()> {
+        let Self { sigma_data, .. } = self;
+        ensure!(
+            sigma_data.is_finite() && *sigma_data > 0.0,
+            "--sigma-data {sigma_data} is impossible: give a number above 0"
+        );
+        Ok(())
+    }
 }
 
 /// [`NoiseInput`] on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum NoiseInputName {
     /// σ itself.
     Sigma,

@@ -1,0 +1,124 @@
+//! Training a model of a run: progress, train.csv, the loss chart, checkpoints.
+
+use crate::progress::bar;
+use crate::run::Run;
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use elucidate_core::params::{Params, Tensors};
+use elucidate_core::train::{EpochRecord, Event, Shard, TrainOptions, Trainer};
+use elucidate_report::{LineChart, Series, TrainRow, write_csv};
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use tracing::info;
+
+/// Images that one core takes through the network together, forward and back.
+const SHARD_CPU: usize = 32;
+/// Images that are evaluated together.
+const EVALUATED: usize = 50;
+
+/// Trains `params` by the run's settings, from its checkpoint where `resume` says so, and returns the average of the
+/// weights. `loss` is a shard's mean loss; `test_loss` what train.csv shows of the average.
+///
+/// # Errors
+/// When the loss is not finite, or a file cannot be written or gone on from.
+pub fn train(
+    run: &Run,
+    params: &Params,
+    resume: bool,
+    loss: impl Fn(&Shard) -> candle_core::Result<Tensor> + Sync,
+    test_loss: impl FnMut(&Tensors) -> candle_core::Result<f64>,
+) -> Result<Tensors> {
+    let settings = &run.settings;
+    let options = TrainOptions {
+        epochs: settings.epochs,
+        batch_size: settings.batch_size,
+        shard_size: if run.device.is_cpu() { SHARD_CPU } else { settings.batch_size },
+        max_lr: settings.lr,
+        adam_eps: 1e-5,
+        ema_decay: settings.ema_decay,
+    };
+    let checkpoint = run.folder.path("checkpoint/last.safetensors");
+    let mut trainer = Trainer::new(params, options, &run.streams, settings.train_images, Some(&checkpoint))?;
+    if resume {
+        trainer = trainer.resume(&run.device)?;
+        info!("going on after epoch {}", trainer.history().len());
+    }
+    let steps = settings.epochs * settings.train_images.div_ceil(settings.batch_size);
+    let progress = bar("training", steps as u64);
+    let weights = trainer.run(loss, test_loss, |event| on_event(run, &progress, &event))?;
+    progress.finish_and_clear();
+    Ok(weights)
+}
+
+fn on_event(run: &Run, progress: &ProgressBar, event: &Event) -> Result<()> {
+    match event {
+        Event::Step(step) => {
+            progress.set_position(step.step as u64);
+            progress.set_message(format!("loss {:.4}, {:.0} images/s,", step.loss, step.images_per_second));
+            // A line now and then for those who have no terminal.
+            if step.step % 250 == 0 {
+                let left = (step.total_steps - step.step) * run.settings.batch_size;
+                info!(
+                    "epoch {} step {}/{}: loss {:.4}, {:.0} images/s, {:.0} s left",
+                    step.epoch,
+                    step.step,
+                    step.total_steps,
+                    step.loss,
+                    step.images_per_second,
+                    left as f64 / step.images_per_second
+                );
+            }
+            Ok(())
+        }
+        Event::Epoch(history) => write_history(run, history),
+    }
+}
+
+fn write_history(run: &Run, history: &[EpochRecord]) -> Result<()> {
+    if let Some(last) = history.last() {
+        info!(
+            "epoch {}: training loss {:.4}, test loss {:.4}, {:.0} images/s",
+            last.epoch, last.train_loss, last.test_loss, last.images_per_second
+        );
+    }
+    let rows: Vec<TrainRow> = history
+        .iter()
+        .map(|e| TrainRow {
+            epoch: e.epoch,
+            step: e.step,
+            images: e.images,
+            lr: e.lr,
+            train_loss: e.train_loss,
+            test_loss: e.test_loss,
+            images_per_second: e.images_per_second,
+            seconds: e.seconds,
+        })
+        .collect();
+    write_csv(&run.folder.path("train.csv"), &rows)?;
+    let points = |loss: fn(&TrainRow) -> f64| rows.iter().map(|row| (row.epoch as f64, loss(row))).collect();
+    let series = vec![
+        Series { name: "training images".into(), points: points(|row| row.train_loss) },
+        Series { name: "test images, averaged weights".into(), points: points(|row| row.test_loss) },
+    ];
+    LineChart::new("Loss by epoch", "epoch", "mean squared error", series).save(&run.folder.path("loss.png"))
+}
+
+/// The mean of `figure` over images 0 to `n` − 1, which it is given in groups of their indices.
+///
+/// # Errors
+/// Those of `figure`.
+pub fn mean_over_images(
+    n: usize,
+    device: &Device,
+    figure: impl Fn(&[usize]) -> candle_core::Result<Tensor> + Sync,
+) -> candle_core::Result<f64> {
+    let indices: Vec<usize> = (0..n).collect();
+    let sum = |indices: &[usize]| -> candle_core::Result<f64> {
+        Ok(f64::from(figure(indices)?.to_scalar::<f32>()?) * indices.len() as f64)
+    };
+    let sums: Vec<f64> = match device.is_cpu() {
+        true => indices.par_chunks(EVALUATED).map(sum).collect::<candle_core::Result<_>>()?,
+        false => indices.chunks(1000).map(sum).collect::<candle_core::Result<_>>()?,
+    };
+    Ok(sums.iter().sum::<f64>() / n as f64)
+}

@@ -1,0 +1,232 @@
+//! The notebook's pictures and charts, each with its numbers beside it as CSV.
+
+use crate::edm::{Edm, IMAGE};
+use anyhow::Result;
+use candle_core::{DType, Tensor};
+use elucidate_core::unet::UNet2DModel;
+use elucidate_lab::options::Preset;
+use elucidate_lab::pictures::pictures;
+use elucidate_lab::run::Run;
+use elucidate_lab::sampling::Setting;
+use elucidate_report::{
+    Bar, BarChart, LineChart, SampleRow, Scale, Series, labelled_rows, picture_grid, write_csv,
+};
+use elucidate_samplers::{Denoiser, Sampler};
+use serde::Serialize;
+
+/// Pictures in a row.
+const COLUMNS: usize = 12;
+
+#[derive(Serialize)]
+struct Curve {
+    series: String,
+    x: f64,
+    y: f64,
+}
+
+fn curves(series: &[Series]) -> Vec<Curve> {
+    let rows = |s: &Series| s.points.iter().map(|&(x, y)| Curve { series: s.name.clone(), x, y }).collect::<Vec<_>>();
+    series.iter().flat_map(rows).collect()
+}
+
+/// Histogram of 10,000 training σ with their kernel-density estimate and the log-normal density they come from.
+pub fn training_sigmas(run: &Run, edm: &Edm) -> Result<()> {
+    const LAST: f64 = 5.0;
+    const BINS: usize = 50;
+    let sigmas: Vec<f64> = (0..10_000).map(|k| edm.sigma("histogram sigma", k)).collect();
+    let width = LAST / BINS as f64;
+    let count = |bin: usize| sigmas.iter().filter(|&&s| (s / width) as usize == bin).count();
+    let bars = (0..BINS)
+        .map(|bin| (bin as f64 * width, (bin + 1) as f64 * width, count(bin) as f64 / sigmas.len() as f64 / width))
+        .collect();
+    let xs = || (1..=250).map(|i| f64::from(i) * LAST / 250.0);
+    let density = density_estimate(&sigmas);
+    let series = vec![
+        Series { name: "kernel density of 10,000 σ".into(), points: xs().map(|x| (x, density(x))).collect() },
+        Series { name: "log-normal density".into(), points: xs().map(|x| (x, edm.training.density(x))).collect() },
+    ];
+    write_csv(&run.folder.path("training_sigma.csv"), &curves(&series))?;
+    let title = "Training noise levels: ln σ ~ N(−1.2, 1.2²)";
+    let chart = LineChart { bars, ..LineChart::new(title, "σ", "density", series) };
+    chart.save(&run.folder.path("training_sigma.png"))
+}
+
+/// The Gaussian kernel-density estimate over ln σ (Scott 1992's width), as a density of σ.
+fn density_estimate(sigmas: &[f64]) -> impl Fn(f64) -> f64 {
+    let logs: Vec<f64> = sigmas.iter().map(|s| s.ln()).collect();
+    let n = logs.len() as f64;
+    let mean = logs.iter().sum::<f64>() / n;
+    let std = (logs.iter().map(|l| (l - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+    let width = std * n.powf(-0.2);
+    move |x: f64| {
+        let sum: f64 = logs.iter().map(|l| (-((x.ln() - l) / width).powi(2) / 2.0).exp()).sum();
+        sum / (n * width * (2.0 * std::f64::consts::PI).sqrt() * x)
+    }
+}
+
+/// Noised inputs and targets of a training batch, titled with σ, and the mean and standard deviation of both.
+pub fn training_batch(run: &mut Run, edm: &Edm) -> Result<()> {
+    let n = run.settings.batch_size.max(512).min(run.settings.train_images);
+    let (indices, positions) = numbered(n);
+    let (clean, sigmas, batch) = edm.noised(&run.data.train, &indices, &positions, "picture", None)?;
+    for (name, tensor) in [("input", &batch.input), ("target", &batch.target)] {
+        let (mean, std) = mean_and_std(tensor)?;
+        run.figure(&format!("{name} mean"), mean);
+        run.figure(&format!("{name} std"), std);
+    }
+    let rows = [
+        ("true", pictures(&clean, COLUMNS, (-1.0, 1.0))?),
+        ("noised", pictures(&batch.noised, COLUMNS, (-2.0, 2.0))?),
+        ("target", pictures(&batch.target, COLUMNS, (-2.0, 2.0))?),
+    ];
+    labelled_rows(&run.folder.path("noised_and_targets.png"), &rows, &sigma_titles(&sigmas[..COLUMNS.min(n)]))
+}
+
+fn numbered(n: usize) -> (Vec<usize>, Vec<u64>) {
+    ((0..n).collect(), (0..n as u64).collect())
+}
+
+fn sigma_titles(sigmas: &[f64]) -> Vec<String> {
+    sigmas.iter().map(|s| format!("σ {s:.2}")).collect()
+}
+
+fn mean_and_std(tensor: &Tensor) -> Result<(f64, f64)> {
+    let values = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    Ok((mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt()))
+}
+
+/// Test images noised, denoised in one step, and as they are.
+pub fn one_step(run: &Run, edm: &Edm, denoiser: &impl Denoiser) -> Result<()> {
+    let (indices, positions) = numbered(COLUMNS.min(run.settings.test_images));
+    let (clean, sigmas, batch) = edm.noised(&run.data.test, &indices, &positions, "one step", None)?;
+    let sigma = Tensor::from_iter(sigmas.iter().map(|&s| s as f32), edm.device())?;
+    let denoised = denoiser.denoise(&batch.noised, &sigma)?;
+    let rows = [
+        ("noised", pictures(&batch.noised, COLUMNS, (-2.0, 2.0))?),
+        ("denoised", pictures(&denoised, COLUMNS, (-1.0, 1.0))?),
+        ("true", pictures(&clean, COLUMNS, (-1.0, 1.0))?),
+    ];
+    labelled_rows(&run.folder.path("denoised_in_one_step.png"), &rows, &sigma_titles(&sigmas))
+}
+
+/// Pure noise of σ = 80 denoised in one step: all that the image could become, overlaid.
+pub fn pure_noise(run: &Run, denoiser: &impl Denoiser) -> Result<()> {
+    let n = 2 * COLUMNS;
+    let noise = run.streams.normal_images("starting noise", 0..n as u64, &IMAGE, &run.device)?;
+    let sigma = Tensor::full(80f32, n, &run.device)?;
+    let denoised = denoiser.denoise(&(noise * 80.0)?, &sigma)?;
+    let path = run.folder.path("pure_noise_denoised.png");
+    picture_grid(&path, &pictures(&denoised, n, (-1.0, 1.0))?, COLUMNS, &[])
+}
+
+/// Loss by σ before and after training, over the density of training σ (Karras 2022, figure 5a).
+pub fn loss_by_sigma(run: &Run, edm: &Edm, before: &UNet2DModel, after: &UNet2DModel) -> Result<()> {
+    let (n, last) = match run.settings.preset {
+        Preset::Smoke => (50, 4),
+        _ => (500, 16),
+    };
+    let n = run.settings.test_images.min(n);
+    let sigmas: Vec<f64> =
+        (0..=last).map(|i| 0.005 * (50f64 / 0.005).powf(f64::from(i) / f64::from(last))).collect();
+    let losses = |model| -> Result<Vec<(f64, f64)>> {
+        sigmas.iter().map(|&s| Ok((s, edm.mean_loss(model, n, Some(s))?))).collect()
+    };
+    let series = vec![
+        Series { name: "before training".into(), points: losses(before)? },
+        Series { name: "after training".into(), points: losses(after)? },
+    ];
+    write_csv(&run.folder.path("loss_by_sigma.csv"), &curves(&series))?;
+    let density = (0..=200).map(|i| 0.005 * (50f64 / 0.005).powf(f64::from(i) / 200.0));
+    let shade = Series {
+        name: "training density of ln σ".into(),
+        points: density.map(|s| (s, edm.training.log_density(s))).collect(),
+    };
+    let title = "Loss by noise level, before and after training";
+    let chart = LineChart {
+        x_scale: Scale::Log,
+        shade: Some(shade),
+        ..LineChart::new(title, "σ", "mean squared error of the network", series)
+    };
+    chart.save(&run.folder.path("loss_by_sigma.png"))
+}
+
+/// The σ steps of each setting.
+pub fn sampling_sigmas(run: &Run, settings: &[Setting]) -> Result<()> {
+    let mut lengths: Vec<usize> = vec![];
+    let mut series = vec![];
+    for setting in settings.iter().filter(|s| s.steps > 1) {
+        if lengths.contains(&setting.steps) {
+            continue;
+        }
+        lengths.push(setting.steps);
+        let sigmas = setting.sigmas()?;
+        let last = (setting.steps - 1) as f64;
+        let points = sigmas[..setting.steps].iter().enumerate().map(|(i, &s)| (i as f64 / last, s)).collect();
+        series.push(Series { name: format!("{} steps, ρ {}", setting.steps, setting.rho), points });
+    }
+    if series.is_empty() {
+        return Ok(());
+    }
+    write_csv(&run.folder.path("sampling_sigma.csv"), &curves(&series))?;
+    let title = "Noise levels of sampling";
+    let chart =
+        LineChart { y_scale: Scale::Log, ..LineChart::new(title, "part of the steps done", "σ", series) };
+    chart.save(&run.folder.path("sampling_sigma.png"))
+}
+
+/// How a setting is called in charts and file names.
+pub fn label(setting: &Setting) -> String {
+    let name = setting.sampler.name();
+    let option = match setting.sampler {
+        Sampler::EulerAncestral { eta } => format!(" η {eta}"),
+        Sampler::Heun { churn } if churn.s_churn > 0.0 => format!(" churn {}", churn.s_churn),
+        _ => String::new(),
+    };
+    format!("{name} {}{option}", setting.steps)
+}
+
+/// The first samples of a setting.
+pub fn sample_grid(run: &Run, setting: &Setting, samples: &Tensor) -> Result<()> {
+    let name = label(setting).replace(" η ", "_eta_").replace(' ', "_");
+    let path = run.folder.path(format!("samples_{name}.png"));
+    picture_grid(&path, &pictures(samples, 8 * COLUMNS, (-1.0, 1.0))?, COLUMNS, &[])
+}
+
+/// FID of every sampler and yardstick; the floor as a line.
+pub fn fid_by_sampler(run: &Run, rows: &[SampleRow]) -> Result<()> {
+    let floor = rows.iter().find(|row| row.sampler == "real").map(|row| row.fid);
+    let bars = rows.iter().filter(|row| row.sampler != "real").map(bar).collect();
+    let chart = BarChart {
+        title: format!("FID by sampler, {} samples each", run.settings.samples),
+        value_label: "FID against the test images (lower is better)".into(),
+        bars,
+        reference: floor.map(|fid| ("real images".to_string(), fid)),
+    };
+    chart.save(&run.folder.path("fid_by_sampler.png"))
+}
+
+fn bar(row: &SampleRow) -> Bar {
+    let label = match (row.sampler.as_str(), row.steps) {
+        ("real_blur_0.5", _) => "real, blurred by 0.5 pixels".to_string(),
+        (name, _) if name.starts_with("real_noise_") => format!("real + noise {}", &name["real_noise_".len()..]),
+        (name, Some(steps)) => match (row.eta, row.s_churn) {
+            (Some(eta), _) => format!("{name} {steps}, η {eta}"),
+            (_, Some(churn)) if churn > 0.0 => format!("{name} {steps}, churn {churn}"),
+            _ => format!("{name} {steps}"),
+        },
+        (name, None) => name.to_string(),
+    };
+    Bar { label, value: row.fid, note: row.nfe.map_or_else(String::new, |nfe| format!("{nfe} evaluations")) }
+}
+
+/// FID by ρ.
+pub fn fid_by_rho(run: &Run, rows: &[SampleRow]) -> Result<()> {
+    let points = rows.iter().filter_map(|row| Some((row.rho?, row.fid))).collect();
+    let first = rows.first();
+    let what = first.map_or_else(String::new, |row| format!("{} {}, {} samples", row.sampler, row.steps.unwrap_or(0), row.n));
+    let series = vec![Series { name: "FID".into(), points }];
+    let chart = LineChart::new(&format!("FID by ρ: {what}"), "ρ", "FID against the test images", series);
+    chart.save(&run.folder.path("fid_by_rho.png"))
+}
