@@ -122,8 +122,9 @@ fn normal(n: usize, seed: u64) -> Result<Tensor> {
 #[test]
 fn stochastic_samplers_keep_the_datas_variance() -> Result<()> {
     let data = Mixture { mean: 0.0, std: 0.5 };
-    let n = 40_000;
-    let sigmas = karras_sigmas(200, 0.002, 80.0, 7.0).expect("steps that are possible");
+    let n = 20_000;
+    // Ancestral steps are of order 1: with 200 of them and η = 1 the variance is still 7 % short.
+    let sigmas = karras_sigmas(1000, 0.002, 80.0, 7.0).expect("steps that are possible");
     let churned = Churn { s_churn: 40.0, ..Churn::default() };
     for sampler in [
         Sampler::EulerAncestral { eta: 0.5 },

@@ -1,0 +1,152 @@
+//! The UNet against diffusers, on fixtures that tests/fixtures/unet/make.py made.
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+use elucidate_core::params::{Params, frozen};
+use elucidate_core::rng::Streams;
+use elucidate_core::unet::{UNet2DConfig, UNet2DModel, load_model, notebook_init, save_model};
+use std::path::{Path, PathBuf};
+
+const FIXTURES: [&str; 6] =
+    ["lesson_like", "attention_first", "one_level", "one_head", "no_attention", "mixed_levels"];
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/unet").join(name)
+}
+
+fn largest(difference: &Tensor) -> Result<f64> {
+    Ok(difference.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?.to_scalar()?)
+}
+
+/// The largest difference between our output and diffusers'.
+fn difference(name: &str, dtype: DType) -> Result<f64> {
+    let (config, tensors) = load_model(&folder(name), &Device::Cpu)?;
+    let vb = candle_nn::VarBuilder::from_tensors(tensors.into_iter().collect(), dtype, &Device::Cpu);
+    let model = UNet2DModel::new(&config, vb)?;
+    let io = candle_core::safetensors::load(folder(name).join("io.safetensors"), &Device::Cpu)?;
+    let out = model.forward(&io["sample"].to_dtype(dtype)?, &io["timestep"])?;
+    assert_eq!(out.dims(), io["out"].dims());
+    largest(&(out.to_dtype(DType::F32)? - &io["out"])?)
+}
+
+/// All in one test: the switch to candle's ops is the whole process's.
+#[test]
+fn outputs_and_gradients_agree_with_diffusers_and_candles_ops() -> Result<()> {
+    for name in FIXTURES {
+        let ours = difference(name, DType::F32).context(name)?;
+        println!("{name}: {ours:.1e} from diffusers");
+        assert!(ours <= 1e-4, "{name} differs by {ours:.1e}");
+    }
+    let ours = step_gradients()?;
+    elucidate_kernels::force_candle_ops(true);
+    for name in FIXTURES {
+        let candles = difference(name, DType::F32).context(name)?;
+        assert!(candles <= 1e-4, "{name} differs by {candles:.1e} with candle's ops");
+    }
+    let candles = step_gradients()?;
+    elucidate_kernels::force_candle_ops(false);
+    assert_eq!(ours.len(), candles.len());
+    for ((name, ours), (_, candles)) in ours.iter().zip(&candles) {
+        let scale = largest(candles)?.max(1e-2);
+        let off = largest(&(ours - candles)?)? / scale;
+        assert!(off < 1e-3, "the gradient of {name} differs by {off:.1e}");
+    }
+    Ok(())
+}
+
+/// Every gradient of a training step's loss.
+fn step_gradients() -> Result<Vec<(String, Tensor)>> {
+    let config = UNet2DConfig::with_blocks(&[8, 16], 1, &[1]);
+    let streams = Streams::new(4);
+    let (model, params) = Params::init(&streams, &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
+    let x = streams.normal_images("x", 0..5, &[1, 16, 16], &Device::Cpu)?;
+    let target = streams.normal_images("target", 0..5, &[1, 16, 16], &Device::Cpu)?;
+    let time = Tensor::new(&[0.1f32, 0.5, 1.0, 7.0, 80.0], &Device::Cpu)?;
+    let grads = (model.forward(&x, &time)? - target)?.sqr()?.mean_all()?.backward()?;
+    params
+        .vars()
+        .iter()
+        .map(|(name, var)| Ok((name.clone(), grads.get(var).context(name.clone())?.clone())))
+        .collect()
+}
+
+#[test]
+fn in_double_precision_rounding_is_all_that_is_left() -> Result<()> {
+    for name in FIXTURES {
+        let off = difference(name, DType::F64)?;
+        assert!(off <= 1e-5, "{name} differs by {off:.1e}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_lessons_unet_has_15_890_753_parameters() -> Result<()> {
+    let config = UNet2DConfig::lesson();
+    let (_, params) = Params::init(&Streams::new(1), &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
+    assert_eq!(params.count(), 15_890_753);
+    Ok(())
+}
+
+#[test]
+fn a_saved_model_loads_again() -> Result<()> {
+    let config = UNet2DConfig::with_blocks(&[8, 16], 1, &[1]);
+    let streams = Streams::new(2);
+    let (_, params) = Params::init(&streams, &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
+    notebook_init(&params, &streams)?;
+    let weights = params.snapshot()?;
+    let dir = tempfile::tempdir()?;
+    save_model(dir.path(), &config, &weights, false)?;
+    let (loaded_config, loaded) = load_model(dir.path(), &Device::Cpu)?;
+    assert_eq!(loaded_config.block_out_channels, config.block_out_channels);
+    for (name, tensor) in &weights {
+        assert_eq!(largest(&(tensor - &loaded[name])?)?, 0.0, "{name}");
+    }
+    // Half precision keeps eleven bits.
+    save_model(dir.path(), &config, &weights, true)?;
+    let (_, halved) = load_model(dir.path(), &Device::Cpu)?;
+    for (name, tensor) in &weights {
+        let bound = largest(tensor)? / 1024.0;
+        assert!(largest(&(tensor - &halved[name])?)? <= bound, "{name}");
+    }
+    UNet2DModel::new(&loaded_config, frozen(&halved, &Device::Cpu))?;
+    Ok(())
+}
+
+#[test]
+fn damaged_folders_are_refused_by_name() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let copy = |name: &str| std::fs::copy(folder("one_level").join(name), dir.path().join(name)).map(|_| ());
+    let (config, weights) = ("config.json", "diffusion_pytorch_model.safetensors");
+    let refusal = || match load_model(dir.path(), &Device::Cpu) {
+        Ok(_) => panic!("it loads"),
+        Err(error) => format!("{error:#}"),
+    };
+    assert!(refusal().contains(config));
+    copy(config)?;
+    assert!(refusal().contains(weights));
+    copy(weights)?;
+    load_model(dir.path(), &Device::Cpu)?;
+
+    let whole = std::fs::read(dir.path().join(weights))?;
+    for length in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(dir.path().join(weights), &whole[..length])?;
+        assert!(refusal().contains(weights), "{length} bytes: {}", refusal());
+    }
+    // Another architecture's weights.
+    std::fs::copy(folder("one_head").join(weights), dir.path().join(weights))?;
+    assert!(refusal().contains("does not fit"), "{}", refusal());
+    copy(weights)?;
+    let text = std::fs::read_to_string(dir.path().join(config))?;
+    for (from, to, named) in [
+        ("\"norm_num_groups\": 3", "\"norm_num_groups\": 5", "norm_num_groups"),
+        ("\"act_fn\": \"silu\"", "\"act_fn\": \"gelu\"", "act_fn"),
+        ("\"time_embedding_type\": \"positional\"", "\"time_embedding_type\": \"fourier\"", "time_embedding_type"),
+        ("\"DownBlock2D\"", "\"SkipDownBlock2D\"", "SkipDownBlock2D"),
+        ("\"layers_per_block\": 2", "\"layers_per_block\": 1", "unknown"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        std::fs::write(dir.path().join(config), text.replace(from, to))?;
+        assert!(refusal().contains(named), "{from}: {}", refusal());
+    }
+    Ok(())
+}
