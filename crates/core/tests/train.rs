@@ -1,0 +1,179 @@
+//! The trainer on a small regression: it learns, stops on NaN, and goes on from a checkpoint bit for bit.
+
+use anyhow::{Result, bail};
+use candle_core::{Device, Tensor};
+use candle_nn::Module;
+use elucidate_core::nn::linear;
+use elucidate_core::params::{Params, Tensors, frozen};
+use elucidate_core::rng::Streams;
+use elucidate_core::train::{EpochRecord, Event, Shard, TrainError, TrainOptions, Trainer};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+
+const EXAMPLES: usize = 50;
+
+fn options() -> TrainOptions {
+    TrainOptions { epochs: 4, batch_size: 16, shard_size: 5, max_lr: 0.05, adam_eps: 1e-5, ema_decay: 0.9 }
+}
+
+fn net(x: &Tensor, vb: candle_nn::VarBuilder) -> candle_core::Result<Tensor> {
+    linear(16, 1, vb.pp("b"))?.forward(&linear(3, 16, vb.pp("a"))?.forward(x)?.relu()?)
+}
+
+/// Examples (x, |x|) and noise on them by place in the run, so that both order and streams matter.
+fn batch(streams: &Streams, numbers: &[u64], positions: &[u64]) -> candle_core::Result<(Tensor, Tensor)> {
+    let x = streams.normal_for("example", numbers, &[3], &Device::Cpu)?;
+    let noise = streams.normal_for("noise", positions, &[1], &Device::Cpu)?;
+    let y = (x.sqr()?.sum_keepdim(1)?.sqrt()? + (noise * 0.1)?)?;
+    Ok((x, y))
+}
+
+/// Trains until `stop` epochs are done, and returns the average, the weights and the history.
+fn run(checkpoint: Option<&Path>, resume: bool, stop: usize) -> Result<(Tensors, Params, Vec<EpochRecord>)> {
+    let streams = Streams::new(11);
+    let (_, params) = Params::init(&streams, &Device::Cpu, |vb| net(&Tensor::zeros((1, 3), candle_core::DType::F32, &Device::Cpu)?, vb))?;
+    let mut trainer = Trainer::new(&params, options(), &streams, EXAMPLES, checkpoint)?;
+    if resume {
+        trainer = trainer.resume(&Device::Cpu)?;
+    }
+    let live = || -> Tensors { params.vars().iter().map(|(k, v)| (k.clone(), v.as_tensor().clone())).collect() };
+    let loss = |shard: &Shard| {
+        let numbers: Vec<u64> = shard.indices.iter().map(|&i| i as u64).collect();
+        let positions: Vec<u64> = shard.positions.clone().collect();
+        let (x, y) = batch(&streams, &numbers, &positions)?;
+        (net(&x, frozen(&live(), &Device::Cpu))? - y)?.sqr()?.mean_all()
+    };
+    let evaluate = |weights: &Tensors| {
+        let numbers: Vec<u64> = (1000..1200).collect();
+        let (x, y) = batch(&streams, &numbers, &numbers)?;
+        Ok(f64::from((net(&x, frozen(weights, &Device::Cpu))? - y)?.sqr()?.mean_all()?.to_scalar::<f32>()?))
+    };
+    let result = trainer.run(loss, evaluate, |event| match event {
+        Event::Epoch(history) if history.len() == stop && stop < options().epochs => bail!("enough"),
+        _ => Ok(()),
+    });
+    let history = trainer.history().to_vec();
+    match result {
+        Ok(average) => Ok((average, params, history)),
+        Err(TrainError::Stopped(_)) => Ok((Tensors::new(), params, history)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn bits(tensors: &Tensors) -> Result<BTreeMap<String, Vec<u32>>> {
+    let bits = |t: &Tensor| -> Result<Vec<u32>> {
+        Ok(t.flatten_all()?.to_vec1::<f32>()?.iter().map(|v| v.to_bits()).collect())
+    };
+    tensors.iter().map(|(name, tensor)| Ok((name.clone(), bits(tensor)?))).collect()
+}
+
+#[test]
+fn training_lowers_the_loss() -> Result<()> {
+    let (_, _, history) = run(None, false, 4)?;
+    assert_eq!(history.len(), 4);
+    assert!(history[3].test_loss < 0.5 * history[0].test_loss, "{history:?}");
+    assert_eq!((history[3].step, history[3].images), (16, 200));
+    Ok(())
+}
+
+#[test]
+fn a_resumed_training_ends_bit_for_bit_as_one_that_was_not_stopped() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (average, params, history) = run(None, false, 4)?;
+    let file = dir.path().join("checkpoint/last.safetensors");
+    run(Some(&file), false, 2)?;
+    let (resumed_average, resumed_params, resumed_history) = run(Some(&file), true, 4)?;
+    assert_eq!(bits(&average)?, bits(&resumed_average)?);
+    assert_eq!(bits(&params.snapshot()?)?, bits(&resumed_params.snapshot()?)?);
+    let losses = |history: &[EpochRecord]| -> Vec<(usize, u64, u64)> {
+        history.iter().map(|e| (e.epoch, e.train_loss.to_bits(), e.test_loss.to_bits())).collect()
+    };
+    assert_eq!(losses(&history), losses(&resumed_history));
+    Ok(())
+}
+
+#[test]
+fn each_example_comes_once_an_epoch_and_each_position_once_a_run() -> Result<()> {
+    let streams = Streams::new(1);
+    let (_, params) = Params::init(&streams, &Device::Cpu, |vb| linear(1, 1, vb))?;
+    let seen = Mutex::new(vec![]);
+    let mut trainer = Trainer::new(&params, options(), &streams, EXAMPLES, None)?;
+    let weight = params.vars()["weight"].as_tensor().clone();
+    trainer.run(
+        |shard| {
+            let mut seen = seen.lock().expect("no shard panics");
+            seen.extend(shard.positions.clone().zip(shard.indices.iter().copied()));
+            weight.sqr()?.mean_all()
+        },
+        |_| Ok(0.0),
+        |_| Ok(()),
+    )?;
+    let mut seen = seen.into_inner()?;
+    seen.sort_unstable();
+    assert!(seen.iter().enumerate().all(|(i, &(position, _))| position == i as u64));
+    let epochs: Vec<Vec<usize>> =
+        seen.chunks(EXAMPLES).map(|epoch| epoch.iter().map(|&(_, index)| index).collect()).collect();
+    assert_eq!(epochs.len(), 4);
+    assert_ne!(epochs[0], epochs[1]);
+    for mut epoch in epochs {
+        epoch.sort_unstable();
+        assert_eq!(epoch, (0..EXAMPLES).collect::<Vec<_>>());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_stops_the_training_and_keeps_the_checkpoint() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("last.safetensors");
+    let streams = Streams::new(1);
+    let (_, params) = Params::init(&streams, &Device::Cpu, |vb| linear(1, 1, vb))?;
+    let mut trainer = Trainer::new(&params, options(), &streams, EXAMPLES, Some(&file))?;
+    let weight = params.vars()["weight"].as_tensor().clone();
+    let error = trainer
+        .run(
+            |shard| match shard.positions.start {
+                60.. => weight.affine(0.0, f64::NAN)?.mean_all(),
+                _ => weight.sqr()?.mean_all(),
+            },
+            |_| Ok(0.0),
+            |_| Ok(()),
+        )
+        .expect_err("the second epoch's loss is NaN");
+    let message = error.to_string();
+    assert!(matches!(error, TrainError::NotFinite { epoch: 2, step: 5, .. }), "{message}");
+    assert!(message.contains("last.safetensors") && message.contains("--lr"), "{message}");
+    elucidate_core::checkpoint::Checkpoint::read(&file, &Device::Cpu)?;
+    Ok(())
+}
+
+#[test]
+fn checkpoints_of_another_training_or_damaged_ones_are_refused() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("last.safetensors");
+    run(Some(&file), false, 1)?;
+    let streams = Streams::new(11);
+    let refusal = |options: TrainOptions, streams: &Streams, examples, inputs| -> Result<String> {
+        let (_, params) = Params::init(streams, &Device::Cpu, |vb| {
+            linear(inputs, 16, vb.pp("a"))?;
+            linear(16, 1, vb.pp("b"))
+        })?;
+        match Trainer::new(&params, options, streams, examples, Some(&file))?.resume(&Device::Cpu) {
+            Ok(_) => Ok(String::new()),
+            Err(error) => Ok(error.to_string()),
+        }
+    };
+    assert_eq!(refusal(options(), &streams, EXAMPLES, 3)?, "");
+    assert!(refusal(TrainOptions { epochs: 5, ..options() }, &streams, EXAMPLES, 3)?.contains("epochs: 5"));
+    assert!(refusal(options(), &Streams::new(12), EXAMPLES, 3)?.contains("seed"));
+    assert!(refusal(options(), &streams, 51, 3)?.contains("51"));
+    assert!(refusal(options(), &streams, EXAMPLES, 4)?.contains("a.weight has shape"));
+    let whole = std::fs::read(&file)?;
+    for length in [0, 8, 200, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&file, &whole[..length])?;
+        let message = refusal(options(), &streams, EXAMPLES, 3)?;
+        assert!(message.contains("last.safetensors") && message.contains("damaged"), "{length}: {message}");
+    }
+    Ok(())
+}
