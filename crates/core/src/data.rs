@@ -129,14 +129,16 @@ pub struct Split {
 }
 
 impl FashionMnist {
-    /// Loads the data from `data_dir` where given, else from `data/fashion-mnist` in this folder or one above it, else
-    /// from where Debian's package installs it, else from the Hugging Face hub. IDX files may be gzipped. Nothing is
+    /// Loads the data from `data_dir` where given, else from the folder that the environment's FASHION_MNIST_DIR names,
+    /// else from `data/fashion-mnist` in this folder or one above it, else from where Debian's package installs it, else
+    /// from the Hugging Face hub. IDX files may be gzipped. Nothing is
     /// parsed before its checksum is found right.
     ///
     /// # Errors
     /// When `data_dir` lacks a file, when a file is damaged, or when the data is nowhere.
     pub fn load(data_dir: Option<&Path>) -> std::result::Result<Self, DataError> {
-        match data_dir.map(Path::to_path_buf).or_else(find_folder) {
+        let from_environment = || std::env::var_os("FASHION_MNIST_DIR").map(PathBuf::from);
+        match data_dir.map(Path::to_path_buf).or_else(from_environment).or_else(find_folder) {
             Some(dir) => Self::load_folder(&dir),
             None => Self::load_hub(),
         }

@@ -93,8 +93,9 @@ pub struct RunOptions {
     #[arg(long)]
     pub candle_ops: bool,
 
-    /// A folder with the four IDX files of Fashion-MNIST, plain or gzipped
-    #[arg(long, value_name = "DIR", env = "FASHION_MNIST_DIR")]
+    /// A folder with the four IDX files of Fashion-MNIST, plain or gzipped [default: the environment's
+    /// FASHION_MNIST_DIR, else data/fashion-mnist, else Debian's package, else the Hugging Face hub]
+    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
     /// The run's folder [default: results/EXPERIMENT/PRESET-TIME]

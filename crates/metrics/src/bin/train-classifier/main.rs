@@ -57,7 +57,7 @@ struct Options {
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// A folder with the four IDX files of Fashion-MNIST, plain or gzipped
-    #[arg(long, value_name = "DIR", env = "FASHION_MNIST_DIR")]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Where to write the weights
     #[arg(long, value_name = "FILE", default_value = WEIGHTS)]

@@ -1,0 +1,207 @@
+//! The real exp-23-karras on the real data, at smoke size. Needs the data: `just data`.
+
+use anyhow::{Context, Result};
+use assert_cmd::Command;
+use elucidate_report::{RunRecord, SampleRow, TrainRow, read_csv, read_json};
+use predicates::prelude::*;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn exp() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exp-23-karras"));
+    // Backtraces would come behind error messages.
+    command.env_remove("RUST_BACKTRACE").env_remove("RUST_LOG");
+    command
+}
+
+fn smoke(out: &Path) -> Command {
+    let mut command = exp();
+    command.args(["--preset", "smoke", "--out"]).arg(out);
+    command
+}
+
+/// A smoke run in which one setting is sampled alone.
+fn short(out: &Path) -> Command {
+    let mut command = smoke(out);
+    command.args(["--epochs", "1", "--sampler", "heun", "--steps", "2", "--samples", "10"]);
+    command
+}
+
+#[test]
+fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let out = dir.path().join("run");
+    smoke(&out).assert().success();
+    for name in [
+        "denoised_in_one_step.png",
+        "fid_by_rho.png",
+        "fid_by_sampler.png",
+        "log.txt",
+        "loss.png",
+        "loss_by_sigma.csv",
+        "loss_by_sigma.png",
+        "model/config.json",
+        "model/diffusion_pytorch_model.safetensors",
+        "noised_and_targets.png",
+        "pure_noise_denoised.png",
+        "sampling_sigma.png",
+        "training_sigma.png",
+    ] {
+        assert!(fs::metadata(out.join(name)).is_ok_and(|file| file.len() > 0), "{name} is missing or empty");
+    }
+    let rows: Vec<SampleRow> = read_csv(&out.join("samples.csv"))?;
+    let names: Vec<&str> = rows.iter().map(|row| row.sampler.as_str()).collect();
+    assert_eq!(&names[..4], ["real", "real_noise_0.05", "real_noise_0.1", "real_blur_0.5"]);
+    assert_eq!(&names[4..10], ["euler", "euler_ancestral", "heun", "heun", "heun", "lms"]);
+    assert!(rows.iter().all(|row| row.fid.is_finite() && row.kid.is_finite()));
+    // Real images are closer to real images than those of a network that has seen 512.
+    assert!(rows[4..].iter().all(|row| row.fid > rows[0].fid));
+    let train: Vec<TrainRow> = read_csv(&out.join("train.csv"))?;
+    assert_eq!(train.len(), 2);
+    assert!(train[1].test_loss < train[0].test_loss);
+    let record: RunRecord = read_json(&out.join("run.json"))?;
+    assert!(record.finished.is_some());
+    assert!((record.figures["data std"] - 0.66).abs() < 0.005);
+    for name in ["input std", "target std"] {
+        assert!((record.figures[name] - 1.0).abs() < 0.1, "{name} is {}", record.figures[name]);
+    }
+    assert_eq!(rows[0].classifier_sha256, record.classifier_sha256);
+    Ok(())
+}
+
+#[test]
+fn the_same_command_gives_the_same_figures_with_any_number_of_threads() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let figures = |name: &str, threads: &str| -> Result<Vec<(String, u64, u64)>> {
+        let out = dir.path().join(name);
+        short(&out).args(["--s-churn", "0.5", "--threads", threads]).assert().success();
+        let rows: Vec<SampleRow> = read_csv(&out.join("samples.csv"))?;
+        Ok(rows.into_iter().map(|row| (row.sampler, row.fid.to_bits(), row.kid.to_bits())).collect())
+    };
+    let one = figures("one", "1")?;
+    assert_eq!(one.len(), 5);
+    assert_eq!(one, figures("two", "2")?);
+    Ok(())
+}
+
+#[test]
+fn a_model_can_be_sampled_again_without_training() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    short(&first).assert().success();
+    short(&second).arg("--checkpoint").arg(first.join("model")).arg("--save-samples").assert().success();
+    assert!(!second.join("train.csv").exists());
+    assert!(second.join("samples/heun_2.safetensors").exists());
+    let samples = candle_core::safetensors::load(second.join("samples/heun_2.safetensors"), &candle_core::Device::Cpu)?;
+    let samples = samples.get("samples").context("tensor samples")?;
+    assert_eq!(samples.dims(), [10, 1, 32, 32]);
+    Ok(())
+}
+
+#[test]
+fn a_finished_training_can_be_resumed_for_sampling() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let out = dir.path().join("run");
+    short(&out).assert().success();
+    let before = fs::read(out.join("model/diffusion_pytorch_model.safetensors"))?;
+    exp().arg("--resume").arg(&out).args(["--sampler", "euler", "--steps", "3"]).assert().success();
+    assert_eq!(before, fs::read(out.join("model/diffusion_pytorch_model.safetensors"))?);
+    Ok(())
+}
+
+/// One line on stderr that begins with `error: ` and says `what`; the exit code is not 0.
+fn refuses(command: &mut Command, what: &str) {
+    let one_line = predicate::function(|text: &str| text.lines().filter(|line| line.starts_with("error:")).count() == 1);
+    let last = what.to_string();
+    let says = predicate::function(move |text: &str| text.lines().any(|l| l.starts_with("error:") && l.contains(&last)));
+    command.assert().failure().stderr(one_line.and(says));
+}
+
+#[test]
+fn impossible_options_are_refused_before_anything_is_written() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let out = dir.path().join("run");
+    for (options, what) in [
+        (&["--epochs", "0"][..], "--epochs 0"),
+        (&["--samples", "1"], "--samples 1"),
+        (&["--batch-size", "0"], "--batch-size 0"),
+        (&["--lr", "-1"], "--lr"),
+        (&["--lr", "nan"], "--lr"),
+        (&["--blocks", "8,12"], "--blocks 12"),
+        (&["--blocks", "8,8,8,8,8,8,8"], "--blocks"),
+        (&["--attention", "7"], "--attention 7"),
+        (&["--sigma-data", "-0.5"], "--sigma-data"),
+        (&["--threads", "0"], "--threads 0"),
+        (&["--train-images", "60001"], "--train-images"),
+        (&["--sampler", "heun", "--rho", "0"], "--rho 0"),
+        (&["--sampler", "heun", "--sigma-min", "-0.1"], "--sigma-min"),
+        (&["--sampler", "heun", "--sigma-min", "90"], "--sigma-min 90"),
+        (&["--sampler", "heun", "--steps", "0"], "--steps 0"),
+        (&["--sampler", "lms", "--order", "5"], "--order 5"),
+        (&["--sampler", "euler_ancestral", "--eta", "2"], "--eta 2"),
+        (&["--sampler", "heun", "--s-churn", "-1"], "--s-churn"),
+        (&["--sampler", "dpm"], "dpm"),
+        (&["--rho", "3"], "--sampler"),
+        (&["--frobnicate"], "--frobnicate"),
+        (&["--device", "tpu"], "tpu"),
+    ] {
+        let options: Vec<String> = match options {
+            // A minus sign would look like another option.
+            [name, value] if value.starts_with('-') => vec![format!("{name}={value}")],
+            [first @ .., name, value] if value.starts_with('-') => {
+                first.iter().map(ToString::to_string).chain([format!("{name}={value}")]).collect()
+            }
+            other => other.iter().map(ToString::to_string).collect(),
+        };
+        let result = smoke(&out).args(&options).assert().failure();
+        let stderr = String::from_utf8_lossy(&result.get_output().stderr).into_owned();
+        assert!(stderr.starts_with("error:"), "{options:?}: {stderr}");
+        assert!(stderr.contains(what), "{options:?}: {stderr}");
+        assert!(!out.exists(), "{options:?} left a folder behind");
+    }
+    Ok(())
+}
+
+#[test]
+fn missing_and_damaged_files_are_named() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (empty, out) = (dir.path().join("empty"), dir.path().join("run"));
+    fs::create_dir(&empty)?;
+    refuses(smoke(&out).arg("--data-dir").arg(&empty), "train-images-idx3-ubyte");
+    fs::write(empty.join("train-images-idx3-ubyte"), "not images")?;
+    refuses(smoke(&out).arg("--data-dir").arg(&empty), "SHA-256");
+    refuses(smoke(&out).arg("--checkpoint").arg(&empty), "config.json");
+    refuses(exp().arg("--resume").arg(&empty), "run.json");
+    fs::write(dir.path().join("file"), "")?;
+    refuses(&mut smoke(&dir.path().join("file/run")), "--out");
+    refuses(&mut smoke(dir.path()), "already holds files");
+    Ok(())
+}
+
+#[test]
+fn damaged_models_and_checkpoints_are_refused() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let first = dir.path().join("first");
+    short(&first).assert().success();
+    let truncate = |path: PathBuf| -> Result<()> {
+        let bytes = fs::read(&path)?;
+        Ok(fs::write(path, &bytes[..bytes.len() / 2])?)
+    };
+    let samples = fs::read(first.join("samples.csv"))?;
+    truncate(first.join("checkpoint/last.safetensors"))?;
+    refuses(exp().arg("--resume").arg(&first), "last.safetensors");
+    assert_eq!(samples, fs::read(first.join("samples.csv"))?);
+    truncate(first.join("model/diffusion_pytorch_model.safetensors"))?;
+    let out = dir.path().join("out");
+    refuses(short(&out).arg("--checkpoint").arg(first.join("model")), "diffusion_pytorch_model.safetensors");
+    Ok(())
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_ends_the_run_with_one_line() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let out = dir.path().join("run");
+    refuses(smoke(&out).args(["--lr", "1e30"]), "--lr");
+    assert!(out.join("run.json").exists());
+    Ok(())
+}
