@@ -92,7 +92,8 @@ fn a_model_can_be_sampled_again_without_training() -> Result<()> {
     short(&second).arg("--checkpoint").arg(first.join("model")).arg("--save-samples").assert().success();
     assert!(!second.join("train.csv").exists());
     assert!(second.join("samples/heun_2.safetensors").exists());
-    let samples = candle_core::safetensors::load(second.join("samples/heun_2.safetensors"), &candle_core::Device::Cpu)?;
+    let samples =
+        candle_core::safetensors::load(second.join("samples/heun_2.safetensors"), &candle_core::Device::Cpu)?;
     let samples = samples.get("samples").context("tensor samples")?;
     assert_eq!(samples.dims(), [10, 1, 32, 32]);
     Ok(())
@@ -111,9 +112,12 @@ fn a_finished_training_can_be_resumed_for_sampling() -> Result<()> {
 
 /// One line on stderr that begins with `error: ` and says `what`; the exit code is not 0.
 fn refuses(command: &mut Command, what: &str) {
-    let one_line = predicate::function(|text: &str| text.lines().filter(|line| line.starts_with("error:")).count() == 1);
+    let one_line =
+        predicate::function(|text: &str| text.lines().filter(|line| line.starts_with("error:")).count() == 1);
     let last = what.to_string();
-    let says = predicate::function(move |text: &str| text.lines().any(|l| l.starts_with("error:") && l.contains(&last)));
+    let says = predicate::function(move |text: &str| {
+        text.lines().any(|l| l.starts_with("error:") && l.contains(&last))
+    });
     command.assert().failure().stderr(one_line.and(says));
 }
 

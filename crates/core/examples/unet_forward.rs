@@ -42,13 +42,15 @@ fn run(options: &Options) -> Result<()> {
     let model = UNet2DModel::new(&config, frozen(&weights, &Device::Cpu))?;
     let inputs = read(&options.input)?;
     let input = |name: &str| -> Result<Tensor> {
-        let tensor = inputs.get(name).with_context(|| format!("{} lacks tensor {name}", options.input.display()))?;
+        let tensor =
+            inputs.get(name).with_context(|| format!("{} lacks tensor {name}", options.input.display()))?;
         Ok(tensor.to_dtype(DType::F32)?)
     };
     let out = model
         .forward(&input("sample")?, &input("timestep")?)
         .with_context(|| format!("{} does not fit the model", options.input.display()))?;
-    out.save_safetensors("out", &options.output).with_context(|| format!("cannot write {}", options.output.display()))
+    out.save_safetensors("out", &options.output)
+        .with_context(|| format!("cannot write {}", options.output.display()))
 }
 
 fn read(path: &Path) -> Result<HashMap<String, Tensor>> {

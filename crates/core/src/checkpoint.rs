@@ -86,7 +86,8 @@ impl Checkpoint {
         let failed = |source| CheckpointError::Io { verb: "write", path: path.to_path_buf(), source };
         let header = serde_json::to_string(&header).map_err(|e| failed(e.into()))?;
         let tensors = PARTS.iter().zip([weights, &adam.m, &adam.v, &adam.ema]);
-        let named = tensors.flat_map(|(part, all)| all.iter().map(move |(name, t)| (format!("{part}{name}"), t)));
+        let named =
+            tensors.flat_map(|(part, all)| all.iter().map(move |(name, t)| (format!("{part}{name}"), t)));
         let bytes = safetensors::serialize(named, Some(HashMap::from([(HEADER.to_string(), header)])))
             .map_err(|e| failed(std::io::Error::other(e)))?;
         if let Some(parent) = path.parent() {
@@ -112,7 +113,8 @@ impl Checkpoint {
         let header = metadata.metadata().as_ref().and_then(|m| m.get(HEADER));
         let header = header.ok_or_else(|| damaged(format!("its metadata lacks {HEADER}")))?;
         let header: Header = serde_json::from_str(header).map_err(|e| damaged(e.to_string()))?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| damaged(e.to_string()))?;
+        let tensors =
+            candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| damaged(e.to_string()))?;
         let [weights, m, v, ema] = PARTS.map(|part| part_of(&tensors, part));
         if [&m, &v, &ema].iter().any(|all| !all.keys().eq(weights.keys())) {
             return Err(damaged("weights, moments and average are not of the same parameters".to_string()));

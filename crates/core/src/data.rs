@@ -246,13 +246,15 @@ impl Split {
             let Some(image) = self.images.get(index * size..(index + 1) * size) else {
                 candle_core::bail!("image {index} is asked for, there are {}", self.len());
             };
-            for (to, from) in padded.chunks_exact_mut(PADDED_SIDE).skip(MARGIN).zip(image.chunks_exact(SIDE)) {
+            for (to, from) in padded.chunks_exact_mut(PADDED_SIDE).skip(MARGIN).zip(image.chunks_exact(SIDE))
+            {
                 for (to, &from) in to[MARGIN..].iter_mut().zip(from) {
                     *to = f32::from(from) / 255.0 * range.scale + range.offset;
                 }
             }
         }
-        Tensor::from_vec(values, (indices.len(), 1, PADDED_SIDE, PADDED_SIDE), &Device::Cpu)?.to_device(device)
+        Tensor::from_vec(values, (indices.len(), 1, PADDED_SIDE, PADDED_SIDE), &Device::Cpu)?
+            .to_device(device)
     }
 
     /// Mean and standard deviation of all pixels, the padding included, in `range`.

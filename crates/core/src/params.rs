@@ -97,7 +97,9 @@ impl InitBackend {
             stream = self.streams.stream(&format!("init {name}"), 0);
         }
         let mut normal = |mean: f64, std: f64| -> Vec<f32> {
-            (0..n).map(|_| (mean + std * Distribution::<f64>::sample(&StandardNormal, &mut stream)) as f32).collect()
+            (0..n)
+                .map(|_| (mean + std * Distribution::<f64>::sample(&StandardNormal, &mut stream)) as f32)
+                .collect()
         };
         match init {
             Init::Const(value) => vec![value as f32; n],
@@ -115,9 +117,7 @@ impl InitBackend {
 }
 
 fn uniform(stream: &mut crate::rng::Stream, n: usize, lo: f64, up: f64) -> Vec<f32> {
-    (0..n)
-        .map(|_| (lo + (up - lo) * Distribution::<f64>::sample(&StandardUniform, stream)) as f32)
-        .collect()
+    (0..n).map(|_| (lo + (up - lo) * Distribution::<f64>::sample(&StandardUniform, stream)) as f32).collect()
 }
 
 impl SimpleBackend for InitBackend {

@@ -143,7 +143,15 @@ impl Trainer {
     ) -> Result<Self, TrainError> {
         let adam = Adam::new(params, options.adam_eps, options.ema_decay)?;
         let checkpoint = checkpoint.map(Path::to_path_buf);
-        Ok(Self { params: params.clone(), options, streams: *streams, examples, adam, history: vec![], checkpoint })
+        Ok(Self {
+            params: params.clone(),
+            options,
+            streams: *streams,
+            examples,
+            adam,
+            history: vec![],
+            checkpoint,
+        })
     }
 
     /// Goes on from the checkpoint file, which must be of the same options, seed, examples and parameters.
@@ -196,7 +204,13 @@ impl Trainer {
                 let (batch_loss, grads) = self.gradients(indices, first, &loss)?;
                 if !batch_loss.is_finite() {
                     let (step, epoch) = (step + 1, epoch + 1);
-                    return Err(TrainError::NotFinite { step, epoch, lr, loss: batch_loss, last_good: self.last_good() });
+                    return Err(TrainError::NotFinite {
+                        step,
+                        epoch,
+                        lr,
+                        loss: batch_loss,
+                        last_good: self.last_good(),
+                    });
                 }
                 self.adam.step(&grads, lr, beta1)?;
                 seen += indices.len();

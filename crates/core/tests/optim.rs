@@ -67,14 +67,20 @@ fn a_hundred_steps_agree_with_pytorch() -> Result<()> {
         let loss = (inputs.matmul(&weight.t()?)?.broadcast_add(&bias)? - &targets)?.sqr()?.mean_all()?;
         assert!((f64::from(loss.to_scalar::<f32>()?) / step.loss - 1.0).abs() < 1e-5, "step {i}");
         let mut grads = loss.backward()?;
-        let named = params.vars().iter().map(|(name, var)| (name.clone(), grads.remove(var).expect("both are used")));
+        let named =
+            params.vars().iter().map(|(name, var)| (name.clone(), grads.remove(var).expect("both are used")));
         adam.step(&named.collect(), lr, beta1)?;
         let decay = 0.9f64.min((2.0 + i as f64) / (11.0 + i as f64));
         for (name, expected) in step.weights.tensors()? {
-            let off = (params.vars()[&name].as_tensor() - &expected)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+            let off = (params.vars()[&name].as_tensor() - &expected)?
+                .abs()?
+                .flatten_all()?
+                .max(0)?
+                .to_scalar::<f32>()?;
             assert!(off < 2e-6, "step {i}: {name} is {off:.1e} off");
             let moved = ((&average[&name] * decay)? + (&expected * (1.0 - decay))?)?;
-            let off = (&adam.state().ema[&name] - &moved)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+            let off =
+                (&adam.state().ema[&name] - &moved)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
             assert!(off < 1e-5, "step {i}: the average of {name} is {off:.1e} off");
             average.insert(name, moved);
         }
@@ -93,7 +99,10 @@ fn the_rate_ends_at_a_250_000th_of_its_peak() {
     for steps in 1..6 {
         for step in 0..steps {
             let (lr, beta1) = OneCycle::new(1.0, steps).at(step);
-            assert!(lr.is_finite() && lr > 0.0 && (0.85..=0.95).contains(&beta1), "{steps} {step}: {lr} {beta1}");
+            assert!(
+                lr.is_finite() && lr > 0.0 && (0.85..=0.95).contains(&beta1),
+                "{steps} {step}: {lr} {beta1}"
+            );
         }
     }
 }

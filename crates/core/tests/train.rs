@@ -32,12 +32,15 @@ fn batch(streams: &Streams, numbers: &[u64], positions: &[u64]) -> candle_core::
 /// Trains until `stop` epochs are done, and returns the average, the weights and the history.
 fn run(checkpoint: Option<&Path>, resume: bool, stop: usize) -> Result<(Tensors, Params, Vec<EpochRecord>)> {
     let streams = Streams::new(11);
-    let (_, params) = Params::init(&streams, &Device::Cpu, |vb| net(&Tensor::zeros((1, 3), candle_core::DType::F32, &Device::Cpu)?, vb))?;
+    let (_, params) = Params::init(&streams, &Device::Cpu, |vb| {
+        net(&Tensor::zeros((1, 3), candle_core::DType::F32, &Device::Cpu)?, vb)
+    })?;
     let mut trainer = Trainer::new(&params, options(), &streams, EXAMPLES, checkpoint)?;
     if resume {
         trainer = trainer.resume(&Device::Cpu)?;
     }
-    let live = || -> Tensors { params.vars().iter().map(|(k, v)| (k.clone(), v.as_tensor().clone())).collect() };
+    let live =
+        || -> Tensors { params.vars().iter().map(|(k, v)| (k.clone(), v.as_tensor().clone())).collect() };
     let loss = |shard: &Shard| {
         let numbers: Vec<u64> = shard.indices.iter().map(|&i| i as u64).collect();
         let positions: Vec<u64> = shard.positions.clone().collect();

@@ -140,7 +140,11 @@ fn damaged_folders_are_refused_by_name() -> Result<()> {
     for (from, to, named) in [
         ("\"norm_num_groups\": 3", "\"norm_num_groups\": 5", "norm_num_groups"),
         ("\"act_fn\": \"silu\"", "\"act_fn\": \"gelu\"", "act_fn"),
-        ("\"time_embedding_type\": \"positional\"", "\"time_embedding_type\": \"fourier\"", "time_embedding_type"),
+        (
+            "\"time_embedding_type\": \"positional\"",
+            "\"time_embedding_type\": \"fourier\"",
+            "time_embedding_type",
+        ),
         ("\"DownBlock2D\"", "\"SkipDownBlock2D\"", "SkipDownBlock2D"),
         ("\"layers_per_block\": 2", "\"layers_per_block\": 1", "unknown"),
     ] {

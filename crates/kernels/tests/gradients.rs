@@ -68,7 +68,10 @@ fn matches_finite_differences(op: &dyn Fn(&[Tensor]) -> Result<Tensor>, inputs: 
         let numeric = (moved(1.0)? - moved(-1.0)?) / (2.0 * h);
         let exact = (grad.to_dtype(DType::F64)? * &direction)?.sum_all()?.to_scalar::<f64>()?;
         let scale = grad.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt().max(1.0);
-        assert!((numeric - exact).abs() < 5e-3 * scale, "input {i}: {numeric} by differences, {exact} by gradient");
+        assert!(
+            (numeric - exact).abs() < 5e-3 * scale,
+            "input {i}: {numeric} by differences, {exact} by gradient"
+        );
     }
     Ok(())
 }

@@ -224,10 +224,17 @@ impl Settings {
     }
 
     fn check(&self) -> Result<()> {
-        ensure!(self.epochs > 0, "--epochs 0 trains nothing: give at least 1, or skip training with --checkpoint DIR");
+        ensure!(
+            self.epochs > 0,
+            "--epochs 0 trains nothing: give at least 1, or skip training with --checkpoint DIR"
+        );
         ensure!(self.batch_size > 0, "--batch-size 0 is impossible: give at least 1");
         ensure!(self.lr.is_finite() && self.lr > 0.0, "--lr {} is impossible: give a rate above 0", self.lr);
-        ensure!((0.0..1.0).contains(&self.ema_decay), "--ema-decay {} is impossible: give 0 up to below 1", self.ema_decay);
+        ensure!(
+            (0.0..1.0).contains(&self.ema_decay),
+            "--ema-decay {} is impossible: give 0 up to below 1",
+            self.ema_decay
+        );
         ensure!(self.samples > 1, "--samples {} is too few: FID needs at least 2", self.samples);
         ensure!(self.layers_per_block > 0, "--layers-per-block 0 is impossible: give at least 1");
         ensure!(
@@ -235,7 +242,11 @@ impl Settings {
             "--train-images {} is impossible: give 2 to 60000",
             self.train_images
         );
-        ensure!((2..=10_000).contains(&self.test_images), "--test-images {} is impossible: give 2 to 10000", self.test_images);
+        ensure!(
+            (2..=10_000).contains(&self.test_images),
+            "--test-images {} is impossible: give 2 to 10000",
+            self.test_images
+        );
         ensure!(
             self.samples <= self.train_images,
             "--samples {} is more than the {} training images that the floor is measured with",
@@ -247,10 +258,17 @@ impl Settings {
             "--blocks needs one to six levels: a 32×32 image can be halved five times"
         );
         for &channels in &self.blocks {
-            ensure!(channels > 0 && channels % 8 == 0, "--blocks {channels}: each must be a multiple of the 8 norm groups");
+            ensure!(
+                channels > 0 && channels % 8 == 0,
+                "--blocks {channels}: each must be a multiple of the 8 norm groups"
+            );
         }
         for &level in &self.attention {
-            ensure!(level < self.blocks.len(), "--attention {level}: there are only levels 0 to {}", self.blocks.len() - 1);
+            ensure!(
+                level < self.blocks.len(),
+                "--attention {level}: there are only levels 0 to {}",
+                self.blocks.len() - 1
+            );
         }
         Ok(())
     }

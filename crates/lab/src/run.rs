@@ -103,9 +103,14 @@ pub fn start_log(folder: &RunFolder) -> Result<()> {
     let file = File::options().create(true).append(true).open(&path).with_context(|| unwritable(&path))?;
     let chosen = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let ansi = std::io::stderr().is_terminal();
-    let terminal =
-        fmt::layer().with_writer(|| LogWriter).with_ansi(ansi).with_target(false).without_time().with_filter(chosen);
-    let log = fmt::layer().with_writer(file).with_ansi(false).with_target(false).with_filter(LevelFilter::INFO);
+    let terminal = fmt::layer()
+        .with_writer(|| LogWriter)
+        .with_ansi(ansi)
+        .with_target(false)
+        .without_time()
+        .with_filter(chosen);
+    let log =
+        fmt::layer().with_writer(file).with_ansi(false).with_target(false).with_filter(LevelFilter::INFO);
     tracing_subscriber::registry().with(terminal).with(log).try_init().context("the log is already started")
 }
 
@@ -158,8 +163,9 @@ impl Run {
                     root.display(),
                     record.experiment
                 );
-                let stored: Stored<T> = serde_json::from_value(record.options)
-                    .with_context(|| format!("--resume {}: run.json is of another version", root.display()))?;
+                let stored: Stored<T> = serde_json::from_value(record.options).with_context(|| {
+                    format!("--resume {}: run.json is of another version", root.display())
+                })?;
                 (stored.settings, stored.own)
             }
             None => (Settings::resolve(options, device.is_cuda(), lesson_lr)?, own),
@@ -267,8 +273,10 @@ pub fn report(result: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // candle puts a backtrace behind its messages where RUST_BACKTRACE is set: the first line is the message.
-            let causes: Vec<String> =
-                error.chain().map(|cause| cause.to_string().lines().next().unwrap_or_default().to_string()).collect();
+            let causes: Vec<String> = error
+                .chain()
+                .map(|cause| cause.to_string().lines().next().unwrap_or_default().to_string())
+                .collect();
             eprintln!("error: {}", causes.join(": "));
             ExitCode::FAILURE
         }

@@ -66,7 +66,11 @@ pub fn draw(
         let mut noise = StepNoise::new(streams, range.clone());
         let samples = setting.sampler.sample(denoiser, &start, &sigmas, &mut |like| noise.next(like))?;
         let size = samples.sqr()?.sum_all()?.to_scalar::<f32>()?;
-        ensure!(size.is_finite(), "samples of {} are not finite: the model is broken", setting.sampler.name());
+        ensure!(
+            size.is_finite(),
+            "samples of {} are not finite: the model is broken",
+            setting.sampler.name()
+        );
         progress((range.end - range.start) as usize);
         Ok(samples.clamp(-1.0, 1.0)?)
     };

@@ -84,7 +84,14 @@ impl Table {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn add(&mut self, run: &Run, setting: &Setting, n: usize, score: Score, time: Duration) -> Result<()> {
+    pub fn add(
+        &mut self,
+        run: &Run,
+        setting: &Setting,
+        n: usize,
+        score: Score,
+        time: Duration,
+    ) -> Result<()> {
         let mut row = self.row(run, setting.sampler.name(), n, score, time);
         row.steps = Some(setting.steps);
         row.nfe = Some(setting.nfe());

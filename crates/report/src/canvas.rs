@@ -29,7 +29,12 @@ pub(crate) fn draw(path: &Path, size: (u32, u32), paint: impl FnOnce(&Area) -> R
         area.present().map_err(drawing)?;
     }
     let mut png = Vec::new();
-    image::codecs::png::PngEncoder::new(&mut png).write_image(&pixels, size.0, size.1, ExtendedColorType::Rgb8)?;
+    image::codecs::png::PngEncoder::new(&mut png).write_image(
+        &pixels,
+        size.0,
+        size.1,
+        ExtendedColorType::Rgb8,
+    )?;
     write_atomically(path, &png)
 }
 

@@ -131,7 +131,8 @@ impl Axis {
         }
         let rough = (to - from) / 7.0;
         let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|s| s * power).into_iter().find(|s| *s >= rough).unwrap_or(rough);
+        let step =
+            [1.0, 2.0, 5.0, 10.0].map(|s| s * power).into_iter().find(|s| *s >= rough).unwrap_or(rough);
         let first = (from / step).ceil() as i64;
         (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= to + 1e-9 * step).collect()
     }
@@ -210,7 +211,8 @@ impl LineChart {
         // The legend stands in the air over the lines.
         let entries = self.series.len() + usize::from(self.shade.is_some());
         let air = if entries > 1 { 0.05 + 0.09 * entries as f64 } else { 0.05 };
-        let (x, y) = (Axis::around(x, self.x_scale, (0.02, 0.02))?, Axis::around(y, self.y_scale, (0.04, air))?);
+        let (x, y) =
+            (Axis::around(x, self.x_scale, (0.02, 0.02))?, Axis::around(y, self.y_scale, (0.04, air))?);
         let (bottom, top) = (y.range.start, y.range.end);
         let (x_ticks, y_ticks) = (x.ticks().len(), y.ticks().len());
         let y_width = y.ticks().iter().map(|t| text_width(&y.label(*t), TEXT)).collect::<Result<Vec<_>>>()?;
@@ -240,11 +242,17 @@ impl LineChart {
         if let Some(shade) = &self.shade {
             let highest = shade.points.iter().map(|p| p.1).fold(f64::MIN_POSITIVE, f64::max);
             let height = |y: f64| bottom + (top - bottom) * 0.66 * y / highest;
-            let curve: Vec<(f64, f64)> =
-                shade.points.iter().map(|&(x, y)| (self.x_scale.to_axis(x), height(y))).filter(finite).collect();
+            let curve: Vec<(f64, f64)> = shade
+                .points
+                .iter()
+                .map(|&(x, y)| (self.x_scale.to_axis(x), height(y)))
+                .filter(finite)
+                .collect();
             let fill = AreaSeries::new(curve, bottom, GREY.mix(0.18)).border_style(GREY.mix(0.4));
             let drawn = chart.draw_series(fill).map_err(drawing)?;
-            drawn.label(&shade.name).legend(|(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], GREY.mix(0.3).filled()));
+            drawn
+                .label(&shade.name)
+                .legend(|(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], GREY.mix(0.3).filled()));
         }
         let rectangles = bars().map(|(from, to, height)| {
             let corners = [at((from, 0.0)), at((to, height))];
@@ -294,7 +302,8 @@ impl BarChart {
 
     fn paint(&self, area: &Area) -> Result<()> {
         use plotters::style::text_anchor::{HPos, Pos, VPos};
-        let values = self.bars.iter().map(|bar| bar.value).chain([0.0]).chain(self.reference.iter().map(|r| r.1));
+        let values =
+            self.bars.iter().map(|bar| bar.value).chain([0.0]).chain(self.reference.iter().map(|r| r.1));
         let x = Axis::around(values, Scale::Linear, (0.0, 0.4))?;
         let x_ticks = x.ticks().len();
         let zero = x.range.start.max(0.0);
@@ -323,14 +332,18 @@ impl BarChart {
             .map_err(drawing)?;
         let place = |i: usize| rows - 1.0 - i as f64;
         let bars = self.bars.iter().enumerate().map(|(i, bar)| {
-            Rectangle::new([(zero, place(i) + 0.1), (bar.value, place(i) + 0.8)], COLOURS[0].mix(0.85).filled())
+            Rectangle::new(
+                [(zero, place(i) + 0.1), (bar.value, place(i) + 0.8)],
+                COLOURS[0].mix(0.85).filled(),
+            )
         });
         chart.draw_series(bars).map_err(drawing)?;
         if let Some((name, value)) = &self.reference {
             let line = LineSeries::new([(*value, -0.8), (*value, rows)], COLOURS[1].stroke_width(2));
             chart.draw_series(line).map_err(drawing)?;
             let style = (FAMILY, TEXT).into_font().color(&COLOURS[1]).pos(Pos::new(HPos::Left, VPos::Center));
-            let text = EmptyElement::at((*value, -0.4)) + Text::new(format!("{name} {value:.2}"), (8, 0), style);
+            let text =
+                EmptyElement::at((*value, -0.4)) + Text::new(format!("{name} {value:.2}"), (8, 0), style);
             chart.draw_series([text]).map_err(drawing)?;
         }
         for (i, bar) in self.bars.iter().enumerate() {

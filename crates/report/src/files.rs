@@ -36,7 +36,8 @@ pub fn write_csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
 /// # Errors
 /// When the file cannot be read, or a row is not a `T`: the error names the line.
 pub fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let mut reader = csv::Reader::from_path(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut reader =
+        csv::Reader::from_path(path).with_context(|| format!("cannot read {}", path.display()))?;
     let rows = reader.deserialize().collect::<std::result::Result<_, _>>();
     rows.with_context(|| format!("{} is damaged or of another kind", path.display()))
 }

@@ -38,11 +38,20 @@ const LABEL: u32 = 17;
 /// written.
 pub fn picture_grid(path: &Path, pictures: &[Picture], columns: usize, titles: &[String]) -> Result<()> {
     ensure!(!pictures.is_empty() && columns > 0, "a grid of no pictures");
-    ensure!(titles.is_empty() || titles.len() == pictures.len(), "{} titles for {} pictures", titles.len(), pictures.len());
+    ensure!(
+        titles.is_empty() || titles.len() == pictures.len(),
+        "{} titles for {} pictures",
+        titles.len(),
+        pictures.len()
+    );
     let rows: Vec<Row> = pictures
         .chunks(columns)
         .enumerate()
-        .map(|(i, pictures)| Row { label: "", pictures, titles: titles.chunks(columns).nth(i).unwrap_or(&[]) })
+        .map(|(i, pictures)| Row {
+            label: "",
+            pictures,
+            titles: titles.chunks(columns).nth(i).unwrap_or(&[]),
+        })
         .collect();
     draw_rows(path, &rows)
 }
@@ -71,7 +80,10 @@ fn draw_rows(path: &Path, rows: &[Row]) -> Result<()> {
         anyhow::bail!("a grid of no pictures");
     };
     let (width, height) = (first.width * ZOOM, first.height() * ZOOM);
-    let same = rows.iter().flat_map(|row| row.pictures).all(|p| p.width == first.width && p.height() == first.height());
+    let same = rows
+        .iter()
+        .flat_map(|row| row.pictures)
+        .all(|p| p.width == first.width && p.height() == first.height());
     ensure!(same, "the pictures of a grid must be of one size");
     let columns = rows.iter().map(|row| row.pictures.len()).max().unwrap_or(0);
     let mut margin = GAP;
@@ -95,7 +107,8 @@ fn draw_rows(path: &Path, rows: &[Row]) -> Result<()> {
                 for (k, &grey) in picture.pixels.iter().enumerate() {
                     let (x, y) = (left + k % picture.width * ZOOM, top + k / picture.width * ZOOM);
                     let corners = [(x as i32, y as i32), ((x + ZOOM) as i32, (y + ZOOM) as i32)];
-                    area.draw(&Rectangle::new(corners, RGBColor(grey, grey, grey).filled())).map_err(drawing)?;
+                    area.draw(&Rectangle::new(corners, RGBColor(grey, grey, grey).filled()))
+                        .map_err(drawing)?;
                 }
                 if let Some(title) = row.titles.get(i) {
                     text(area, title, 13, (left + width / 2, top - TITLE / 2), Place::Centre)?;

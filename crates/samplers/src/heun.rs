@@ -38,7 +38,13 @@ impl Churn {
 ///
 /// # Errors
 /// When a churn is negative, the σ steps do not go down, or the model or the noise fails.
-pub fn heun(denoiser: &impl Denoiser, x: &Tensor, sigmas: &[f64], churn: Churn, noise: Noise) -> Result<Tensor> {
+pub fn heun(
+    denoiser: &impl Denoiser,
+    x: &Tensor,
+    sigmas: &[f64],
+    churn: Churn,
+    noise: Noise,
+) -> Result<Tensor> {
     check_sigmas(sigmas)?;
     if !(churn.s_churn >= 0.0 && churn.s_noise >= 0.0) {
         bail!("s_churn {} and s_noise {} must be 0 or more", churn.s_churn, churn.s_noise);

@@ -48,7 +48,13 @@ impl Sampler {
     ///
     /// # Errors
     /// When an option is impossible, the σ steps do not go down, or the model or the noise fails.
-    pub fn sample(&self, denoiser: &impl Denoiser, x: &Tensor, sigmas: &[f64], noise: Noise) -> Result<Tensor> {
+    pub fn sample(
+        &self,
+        denoiser: &impl Denoiser,
+        x: &Tensor,
+        sigmas: &[f64],
+        noise: Noise,
+    ) -> Result<Tensor> {
         match *self {
             Self::Euler => euler(denoiser, x, sigmas),
             Self::EulerAncestral { eta } => euler_ancestral(denoiser, x, sigmas, eta, noise),

@@ -34,7 +34,8 @@ impl Mixture {
     /// Where the probability-flow ODE takes `x` from noise level `from` to `to`: in one dimension it keeps quantiles.
     fn solution(&self, x: f64, from: f64, to: f64) -> f64 {
         let quantile = self.cdf(x, from);
-        let (mut low, mut high) = (-self.mean - 40.0 * self.std.hypot(to), self.mean + 40.0 * self.std.hypot(to));
+        let (mut low, mut high) =
+            (-self.mean - 40.0 * self.std.hypot(to), self.mean + 40.0 * self.std.hypot(to));
         for _ in 0..200 {
             let middle = (low + high) / 2.0;
             if self.cdf(middle, to) < quantile { low = middle } else { high = middle }
@@ -141,7 +142,10 @@ fn stochastic_samplers_keep_the_datas_variance() -> Result<()> {
         let variance = samples.iter().map(|s| s * s).sum::<f64>() / n as f64;
         // Four standard errors of a variance, and 2 % for the steps' own error.
         let bound = 0.25 * (4.0 * (2.0 / n as f64).sqrt() + 0.02);
-        assert!((variance - 0.25).abs() < bound, "{sampler:?} leaves variance {variance:.4}, the data has 0.25");
+        assert!(
+            (variance - 0.25).abs() < bound,
+            "{sampler:?} leaves variance {variance:.4}, the data has 0.25"
+        );
     }
     Ok(())
 }
@@ -202,7 +206,9 @@ fn impossible_options_are_refused() -> Result<()> {
     ] {
         assert!(sampler.sample(&data, &x, &good, &mut Tensor::zeros_like).is_err(), "{sampler:?}");
     }
-    for sigmas in [&[1.0][..], &[1.0, 1.0], &[1.0, 2.0], &[1.0, -1.0], &[f64::NAN, 0.0], &[f64::INFINITY, 1.0]] {
+    for sigmas in
+        [&[1.0][..], &[1.0, 1.0], &[1.0, 2.0], &[1.0, -1.0], &[f64::NAN, 0.0], &[f64::INFINITY, 1.0]]
+    {
         assert!(Sampler::Euler.sample(&data, &x, sigmas, &mut no_noise).is_err(), "{sigmas:?}");
     }
     Ok(())

@@ -18,11 +18,7 @@ impl Scalings {
     /// For noise level `sigma` ≥ 0 and the data's standard deviation `sigma_data` > 0.
     pub fn new(sigma: f64, sigma_data: f64) -> Self {
         let total = sigma.hypot(sigma_data);
-        Self {
-            c_skip: (sigma_data / total).powi(2),
-            c_out: sigma * sigma_data / total,
-            c_in: total.recip(),
-        }
+        Self { c_skip: (sigma_data / total).powi(2), c_out: sigma * sigma_data / total, c_in: total.recip() }
     }
 }
 
@@ -71,7 +67,9 @@ pub enum ScheduleError {
     #[error("rho {0} is impossible: give a number above 0")]
     Rho(f64),
     /// A bad range.
-    #[error("sigma from {max} down to {min} is impossible: both must be finite and 0 < sigma_min < sigma_max")]
+    #[error(
+        "sigma from {max} down to {min} is impossible: both must be finite and 0 < sigma_min < sigma_max"
+    )]
     Range {
         /// σ_min.
         min: f64,
@@ -85,7 +83,12 @@ pub enum ScheduleError {
 ///
 /// # Errors
 /// When there are no steps, ρ is not above 0, or not 0 < `sigma_min` < `sigma_max`.
-pub fn karras_sigmas(steps: usize, sigma_min: f64, sigma_max: f64, rho: f64) -> Result<Vec<f64>, ScheduleError> {
+pub fn karras_sigmas(
+    steps: usize,
+    sigma_min: f64,
+    sigma_max: f64,
+    rho: f64,
+) -> Result<Vec<f64>, ScheduleError> {
     if steps == 0 {
         return Err(ScheduleError::NoSteps);
     }
@@ -154,8 +157,13 @@ mod tests {
     fn impossible_steps_are_refused() {
         assert_eq!(karras_sigmas(0, 0.01, 80.0, 7.0), Err(ScheduleError::NoSteps));
         assert_eq!(karras_sigmas(5, 0.01, 80.0, 0.0), Err(ScheduleError::Rho(0.0)));
-        for (min, max) in [(0.0, 1.0), (-1.0, 1.0), (2.0, 1.0), (1.0, 1.0), (0.1, f64::INFINITY), (f64::NAN, 1.0)] {
-            assert!(matches!(karras_sigmas(5, min, max, 7.0), Err(ScheduleError::Range { .. })), "{min} {max}");
+        for (min, max) in
+            [(0.0, 1.0), (-1.0, 1.0), (2.0, 1.0), (1.0, 1.0), (0.1, f64::INFINITY), (f64::NAN, 1.0)]
+        {
+            assert!(
+                matches!(karras_sigmas(5, min, max, 7.0), Err(ScheduleError::Range { .. })),
+                "{min} {max}"
+            );
         }
     }
 

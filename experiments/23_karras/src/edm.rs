@@ -64,7 +64,8 @@ impl Edm {
         let clean = split.batch(indices, PIXELS, &self.device)?;
         let noise = self.streams.normal_for(&format!("{name} noise"), positions, &IMAGE, &self.device)?;
         let stream = format!("{name} sigma");
-        let sigmas: Vec<f64> = positions.iter().map(|&k| sigma.unwrap_or_else(|| self.sigma(&stream, k))).collect();
+        let sigmas: Vec<f64> =
+            positions.iter().map(|&k| sigma.unwrap_or_else(|| self.sigma(&stream, k))).collect();
         let tensor = Tensor::from_iter(sigmas.iter().map(|&s| s as f32), &self.device)?;
         let batch = edm_batch(&clean, &noise, &tensor, self.sigma_data, self.noise_input)?;
         Ok((clean, sigmas, batch))

@@ -25,7 +25,9 @@ struct Curve {
 }
 
 fn curves(series: &[Series]) -> Vec<Curve> {
-    let rows = |s: &Series| s.points.iter().map(|&(x, y)| Curve { series: s.name.clone(), x, y }).collect::<Vec<_>>();
+    let rows = |s: &Series| {
+        s.points.iter().map(|&(x, y)| Curve { series: s.name.clone(), x, y }).collect::<Vec<_>>()
+    };
     series.iter().flat_map(rows).collect()
 }
 
@@ -37,13 +39,20 @@ pub fn training_sigmas(run: &Run, edm: &Edm) -> Result<()> {
     let width = LAST / BINS as f64;
     let count = |bin: usize| sigmas.iter().filter(|&&s| (s / width) as usize == bin).count();
     let bars = (0..BINS)
-        .map(|bin| (bin as f64 * width, (bin + 1) as f64 * width, count(bin) as f64 / sigmas.len() as f64 / width))
+        .map(|bin| {
+            (bin as f64 * width, (bin + 1) as f64 * width, count(bin) as f64 / sigmas.len() as f64 / width)
+        })
         .collect();
     let xs = || (1..=250).map(|i| f64::from(i) * LAST / 250.0);
     let density = density_estimate(&sigmas);
     let series = vec![
-        Series { name: "kernel density of 10,000 σ".into(), points: xs().map(|x| (x, density(x))).collect() },
-        Series { name: "log-normal density".into(), points: xs().map(|x| (x, edm.training.density(x))).collect() },
+        Series {
+            name: "kernel density of 10,000 σ".into(), points: xs().map(|x| (x, density(x))).collect()
+        },
+        Series {
+            name: "log-normal density".into(),
+            points: xs().map(|x| (x, edm.training.density(x))).collect(),
+        },
     ];
     write_csv(&run.folder.path("training_sigma.csv"), &curves(&series))?;
     let title = "Training noise levels: ln σ ~ N(−1.2, 1.2²)";
@@ -210,7 +219,9 @@ pub fn fid_by_sampler(run: &Run, rows: &[SampleRow]) -> Result<()> {
 fn bar(row: &SampleRow) -> Bar {
     let label = match (row.sampler.as_str(), row.steps) {
         ("real_blur_0.5", _) => "real, blurred by 0.5 pixels".to_string(),
-        (name, _) if name.starts_with("real_noise_") => format!("real + noise {}", &name["real_noise_".len()..]),
+        (name, _) if name.starts_with("real_noise_") => {
+            format!("real + noise {}", &name["real_noise_".len()..])
+        }
         (name, Some(steps)) => match (row.eta, row.s_churn) {
             (Some(eta), _) => format!("{name} {steps}, η {eta}"),
             (_, Some(churn)) if churn > 0.0 => format!("{name} {steps}, churn {churn}"),
@@ -225,7 +236,9 @@ fn bar(row: &SampleRow) -> Bar {
 pub fn fid_by_rho(run: &Run, rows: &[SampleRow]) -> Result<()> {
     let points = rows.iter().filter_map(|row| Some((row.rho?, row.fid))).collect();
     let first = rows.first();
-    let what = first.map_or_else(String::new, |row| format!("{} {}, {} samples", row.sampler, row.steps.unwrap_or(0), row.n));
+    let what = first.map_or_else(String::new, |row| {
+        format!("{} {}, {} samples", row.sampler, row.steps.unwrap_or(0), row.n)
+    });
     let series = vec![Series { name: "FID".into(), points }];
     let chart = LineChart::new(&format!("FID by ρ: {what}"), "ρ", "FID against the test images", series);
     chart.save(&run.folder.path("fid_by_rho.png"))

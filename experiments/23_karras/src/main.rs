@@ -50,7 +50,9 @@ fn run(options: &Options) -> Result<()> {
 
     // The model: trained here, or made before.
     let (config, weights) = match &options.run.checkpoint {
-        Some(dir) => load_model(dir, &run.device).with_context(|| format!("--checkpoint {}", dir.display()))?,
+        Some(dir) => {
+            load_model(dir, &run.device).with_context(|| format!("--checkpoint {}", dir.display()))?
+        }
         None => run.phase("training", |run| trained(run, &edm, options.run.resume.is_some()))?,
     };
     let model = UNet2DModel::new(&config, frozen(&weights, &run.device))?;
@@ -137,14 +139,22 @@ fn sample(
     progress.finish_and_clear();
     let score = scorer.score(&samples, run.settings.seed)?;
     table.add(run, setting, n, score, time)?;
-    info!("{label}: FID {:.2}, KID {:.5}, {} evaluations, {:.0} s", score.fid, score.kid, setting.nfe(), time.as_secs_f64());
+    info!(
+        "{label}: FID {:.2}, KID {:.5}, {} evaluations, {:.0} s",
+        score.fid,
+        score.kid,
+        setting.nfe(),
+        time.as_secs_f64()
+    );
     if picture {
         figures::sample_grid(run, setting, &samples)?;
     }
     if save {
         let path = run.folder.path("samples").join(format!("{}.safetensors", label.replace(' ', "_")));
         std::fs::create_dir_all(run.folder.path("samples"))?;
-        samples.save_safetensors("samples", &path).with_context(|| format!("cannot write {}", path.display()))?;
+        samples
+            .save_safetensors("samples", &path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

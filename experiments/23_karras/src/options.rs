@@ -127,7 +127,10 @@ impl OneSetting {
     pub fn setting(&self) -> Result<Option<Setting>> {
         let Some(name) = self.sampler else { return Ok(None) };
         let positive = |option: &str, value: f64| -> Result<()> {
-            ensure!(value.is_finite() && value > 0.0, "--{option} {value} is impossible: give a number above 0");
+            ensure!(
+                value.is_finite() && value > 0.0,
+                "--{option} {value} is impossible: give a number above 0"
+            );
             Ok(())
         };
         positive("rho", self.rho)?;
@@ -187,5 +190,7 @@ pub fn rho_settings(preset: Preset) -> Vec<Setting> {
         _ => (18, &[1.0, 3.0, 5.0, 7.0, 9.0, 11.0]),
     };
     let sampler = || Sampler::Heun { churn: churn(0.0) };
-    rhos.iter().map(|&rho| Setting { sampler: sampler(), steps, rho, sigma_min: 0.01, sigma_max: 80.0 }).collect()
+    rhos.iter()
+        .map(|&rho| Setting { sampler: sampler(), steps, rho, sigma_min: 0.01, sigma_max: 80.0 })
+        .collect()
 }

@@ -31,9 +31,11 @@ pub fn score(run: &mut Run, scorer: &Scorer, table: &mut Table) -> Result<()> {
 /// Gaussian blur with standard deviation `sigma` pixels; beyond the border lies black, −1.
 fn blur(images: &Tensor, sigma: f64) -> Result<Tensor> {
     const REACH: i32 = 2;
-    let weights: Vec<f32> = (-REACH..=REACH).map(|i| (-f64::from(i * i) / (2.0 * sigma * sigma)).exp() as f32).collect();
+    let weights: Vec<f32> =
+        (-REACH..=REACH).map(|i| (-f64::from(i * i) / (2.0 * sigma * sigma)).exp() as f32).collect();
     let sum: f32 = weights.iter().sum();
-    let line = Tensor::from_vec(weights, 2 * REACH as usize + 1, images.device())?.affine(1.0 / f64::from(sum), 0.0)?;
+    let line = Tensor::from_vec(weights, 2 * REACH as usize + 1, images.device())?
+        .affine(1.0 / f64::from(sum), 0.0)?;
     let kernel = line.unsqueeze(1)?.matmul(&line.unsqueeze(0)?)?.unsqueeze(0)?.unsqueeze(0)?;
     let light = (images + 1.0)?;
     Ok((elucidate_kernels::conv2d(&light, &kernel, None, 1, REACH as usize)? - 1.0)?)

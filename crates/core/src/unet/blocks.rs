@@ -26,7 +26,13 @@ pub(super) struct ResnetBlock {
 }
 
 impl ResnetBlock {
-    pub(super) fn new(before: usize, after: usize, scale: f64, common: Common, vb: VarBuilder) -> Result<Self> {
+    pub(super) fn new(
+        before: usize,
+        after: usize,
+        scale: f64,
+        common: Common,
+        vb: VarBuilder,
+    ) -> Result<Self> {
         let Common { time_dim, groups, eps, .. } = common;
         let shortcut = || Conv2d::new(ConvShape::same(before, after, 1), vb.pp("conv_shortcut"));
         Ok(Self {
@@ -101,7 +107,12 @@ impl Attention {
             y.transpose(1, 2)?.contiguous()?.flatten(0, 1)
         };
         let scale = 1.0 / (head_dim as f64).sqrt();
-        let y = elucidate_kernels::attention(&split(&self.to_q)?, &split(&self.to_k)?, &split(&self.to_v)?, scale)?;
+        let y = elucidate_kernels::attention(
+            &split(&self.to_q)?,
+            &split(&self.to_k)?,
+            &split(&self.to_v)?,
+            scale,
+        )?;
         let y = y.reshape((n, self.heads, height * width, head_dim))?.transpose(1, 2)?.flatten_from(2)?;
         let y = self.to_out.forward(&y)?.transpose(1, D::Minus1)?.reshape((n, channels, height, width))?;
         scaled((x + y)?, self.scale)
@@ -118,8 +129,9 @@ struct Layers {
 impl Layers {
     /// One residual block for each of `inputs`, the channels that it is given.
     fn new(inputs: &[usize], after: usize, attention: bool, common: Common, vb: &VarBuilder) -> Result<Self> {
-        let resnet =
-            |(i, &before): (usize, &usize)| ResnetBlock::new(before, after, 1.0, common, vb.pp("resnets").pp(i));
+        let resnet = |(i, &before): (usize, &usize)| {
+            ResnetBlock::new(before, after, 1.0, common, vb.pp("resnets").pp(i))
+        };
         let attend = |i: usize| Attention::new(after, 1.0, common, vb.pp("attentions").pp(i));
         let attentions = if attention { inputs.len() } else { 0 };
         Ok(Self {

@@ -53,8 +53,9 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// unknown or of another shape: one line that names the file and what is wrong.
 pub fn load_model(dir: &Path, device: &Device) -> Result<(UNet2DConfig, Tensors)> {
     let path = dir.join(CONFIG);
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}: a model's folder holds {CONFIG} and {WEIGHTS}", path.display()))?;
+    let text = fs::read_to_string(&path).with_context(|| {
+        format!("cannot read {}: a model's folder holds {CONFIG} and {WEIGHTS}", path.display())
+    })?;
     let config: UNet2DConfig =
         serde_json::from_str(&text).with_context(|| format!("{} is not a UNet2DModel's", path.display()))?;
     if let Err(reason) = config.check() {
@@ -68,7 +69,8 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<(UNet2DConfig, Tensors)
         .into_iter()
         .map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?)))
         .collect::<candle_core::Result<Tensors>>()?;
-    check_names(&config, &tensors).with_context(|| format!("{} does not fit its {CONFIG}", path.display()))?;
+    check_names(&config, &tensors)
+        .with_context(|| format!("{} does not fit its {CONFIG}", path.display()))?;
     Ok((config, tensors))
 }
 

@@ -23,7 +23,9 @@ pub fn notebook_init(params: &Params, streams: &Streams) -> Result<()> {
             let (rows, columns) = (dims[0], dims[1..].iter().product());
             let mut stream = streams.stream(&format!("orthogonal {name}"), 0);
             let values = orthogonal(rows, columns, &mut stream);
-            var.set(&Tensor::from_vec(values, var.shape(), &candle_core::Device::Cpu)?.to_device(var.device())?)?;
+            var.set(
+                &Tensor::from_vec(values, var.shape(), &candle_core::Device::Cpu)?.to_device(var.device())?,
+            )?;
         }
     }
     Ok(())
@@ -59,7 +61,10 @@ mod tests {
                         true => (0..rows).map(|i| at(i, a) * at(i, b)).sum(),
                         false => (0..columns).map(|j| at(a, j) * at(b, j)).sum(),
                     };
-                    assert!((dot - f32::from(u8::from(a == b))).abs() < 1e-5, "{rows}×{columns}: {a}·{b} = {dot}");
+                    assert!(
+                        (dot - f32::from(u8::from(a == b))).abs() < 1e-5,
+                        "{rows}×{columns}: {a}·{b} = {dot}"
+                    );
                 }
             }
         }

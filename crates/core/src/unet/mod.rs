@@ -45,8 +45,9 @@ impl UNet2DModel {
             head_dim: config.attention_head_dim,
         };
         let mid = vb.pp("mid_block");
-        let mid_resnet =
-            |i: usize| ResnetBlock::new(bottom, bottom, config.mid_block_scale_factor, common, mid.pp("resnets").pp(i));
+        let mid_resnet = |i: usize| {
+            ResnetBlock::new(bottom, bottom, config.mid_block_scale_factor, common, mid.pp("resnets").pp(i))
+        };
         let mid_attention =
             || Attention::new(bottom, config.mid_block_scale_factor, common, mid.pp("attentions.0"));
         let time = vb.pp("time_embedding");
@@ -60,7 +61,13 @@ impl UNet2DModel {
             mid_resnets: (mid_resnet(0)?, mid_resnet(1)?),
             mid_attention: config.add_attention.then(mid_attention).transpose()?,
             up_blocks: up_blocks(config, common, vb.pp("up_blocks"))?,
-            conv_norm_out: GroupNorm::new(config.norm_num_groups, top, config.norm_eps, true, vb.pp("conv_norm_out"))?,
+            conv_norm_out: GroupNorm::new(
+                config.norm_num_groups,
+                top,
+                config.norm_eps,
+                true,
+                vb.pp("conv_norm_out"),
+            )?,
             conv_out: Conv2d::new(ConvShape::same(top, config.out_channels, 3), vb.pp("conv_out"))?,
             config: config.clone(),
         })
@@ -134,10 +141,16 @@ fn up_blocks(config: &UNet2DConfig, common: Common, vb: VarBuilder) -> Result<Ve
 
 /// Sines and cosines of `timestep` (n) at `dim`/2 frequencies from 1 down to 1/10,000 (Vaswani 2017, section 3.5):
 /// (n, `dim`).
-fn timestep_embedding(timestep: &Tensor, dim: usize, flip_sin_to_cos: bool, freq_shift: f64) -> Result<Tensor> {
+fn timestep_embedding(
+    timestep: &Tensor,
+    dim: usize,
+    flip_sin_to_cos: bool,
+    freq_shift: f64,
+) -> Result<Tensor> {
     let half = dim / 2;
     let frequency = |i: usize| (-(10_000f64.ln()) * i as f64 / (half as f64 - freq_shift)).exp();
-    let frequencies = Tensor::from_iter((0..half).map(frequency), timestep.device())?.to_dtype(timestep.dtype())?;
+    let frequencies =
+        Tensor::from_iter((0..half).map(frequency), timestep.device())?.to_dtype(timestep.dtype())?;
     let angles = timestep.unsqueeze(1)?.broadcast_mul(&frequencies.unsqueeze(0)?)?;
     let (sin, cos) = (angles.sin()?, angles.cos()?);
     let embedding = match flip_sin_to_cos {

@@ -170,7 +170,8 @@ impl Geometry {
         for (g, image) in y.chunks_exact(self.image_sizes().1).enumerate() {
             for (o, channel) in image.chunks_exact(self.out_height * self.out_width).enumerate() {
                 let plane = &mut planes[o * self.plane() + g * image_plane..][..image_plane];
-                for (to, from) in plane.chunks_exact_mut(self.pitch).zip(channel.chunks_exact(self.out_width)) {
+                for (to, from) in plane.chunks_exact_mut(self.pitch).zip(channel.chunks_exact(self.out_width))
+                {
                     to[..self.out_width].copy_from_slice(from);
                 }
             }

@@ -169,7 +169,8 @@ fn input_gradient(g: &Geometry, grad: &[f32], weight: &[f32]) -> Vec<f32> {
             let panels = Panels::pack(tile, g.in_channels, depth, |c, k| {
                 weight[((k / taps.len()) * g.in_channels + c) * g.taps() + taps[k % taps.len()]]
             });
-            let offset = |k: usize| (k / taps.len()) * g.plane() + g.max_shift() - g.shift(taps[k % taps.len()]);
+            let offset =
+                |k: usize| (k / taps.len()) * g.plane() + g.max_shift() - g.shift(taps[k % taps.len()]);
             (phase, panels, (0..depth).map(offset).collect())
         })
         .collect();
