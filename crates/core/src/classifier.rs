@@ -1,14 +1,12 @@
 //! The residual classifier: its features score the samples.
 
 mod layers;
-mod ops;
 
 use crate::nn::{Conv2d, ConvShape};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use candle_nn::{Init, Linear, ModuleT, VarBuilder};
-use layers::{BatchNorm, halve};
-use ops::{LEAK, activate};
+use layers::{BatchNorm, LEAK, activate, halve};
 
 /// Channels of the six blocks.
 const CHANNELS: [usize; 6] = [16, 32, 64, 128, 256, 512];

@@ -1,5 +1,6 @@
 //! Group normalisation, with SiLU after it in the same pass.
 
+use crate::sum::sum;
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
@@ -116,23 +117,6 @@ impl CustomOp3 for GroupNorm {
             Some(Tensor::from_vec(grad_bias, bias.shape(), x.device())?),
         ))
     }
-}
-
-/// Partial sums side by side, so that the compiler may keep them in a vector.
-const LANES: usize = 16;
-
-/// Σ f(a, b) over the pairs of two slices, in a fixed order.
-#[inline(always)]
-fn sum(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(&a, &b)| f(a, b)).sum();
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for i in 0..LANES {
-            lanes[i] += f(a[i], b[i]);
-        }
-    }
-    lanes.iter().sum::<f32>() + tail
 }
 
 /// eˣ to about one unit in the last place, in straight-line code that the compiler can put into vectors: x = n·ln 2 + r,

@@ -1,14 +1,19 @@
-//! Convolution, group norm + SiLU and attention as candle custom ops with gradients, on the CPU; candle's own ops on
-//! every other device.
+//! Convolution, norms with activations, and attention as candle custom ops with gradients, on the CPU; candle's own ops
+//! on every other device.
 
 mod attention;
+mod batch_norm;
 mod conv;
 mod group_norm;
+mod leaky_relu;
+mod sum;
 mod threads;
 
 pub use attention::attention;
+pub use batch_norm::{BatchNormed, batch_norm};
 pub use conv::conv2d;
 pub use group_norm::group_norm;
+pub use leaky_relu::leaky_relu;
 pub use threads::set_threads;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};

@@ -1,9 +1,20 @@
-//! What only the classifier needs: batch norm and its pooling.
+//! What only the classifier needs: its activation, batch norm and its pooling.
 
-use super::ops::{Normalised, normalise};
 use candle_core::{Result, Tensor, Var};
 use candle_nn::init::{ONE, ZERO};
 use candle_nn::{ModuleT, VarBuilder};
+use elucidate_kernels::{BatchNormed, batch_norm, leaky_relu};
+
+/// The activation's slope below zero.
+pub(super) const LEAK: f64 = 0.1;
+
+/// What the activation subtracts, so that its outputs are near zero on average.
+const SHIFT: f64 = 0.4;
+
+/// Leaky ReLU, shifted down: x's shape.
+pub(super) fn activate(x: &Tensor) -> Result<Tensor> {
+    leaky_relu(x, LEAK, SHIFT)
+}
 
 /// Average pooling by 2 of (n, c, h, w), rounding up: at an odd edge the average is over the pixels that exist.
 pub(super) fn halve(x: &Tensor) -> Result<Tensor> {
@@ -59,7 +70,7 @@ impl ModuleT for BatchNorm {
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let flat = x.reshape((x.dim(0)?, x.dim(1)?, ()))?;
         let y = if train {
-            let Normalised { y, mean, var } = normalise(&flat, &self.weight, &self.bias, Self::EPS)?;
+            let BatchNormed { y, mean, var } = batch_norm(&flat, &self.weight, &self.bias, Self::EPS)?;
             self.track(&mean, &var, x.elem_count() / x.dim(1)?)?;
             y
         } else {

@@ -218,7 +218,7 @@ fn weight_gradient(g: &Geometry, x: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>
                     g.pack_input(x, x_planes);
                     g.pack_output(grad, y_planes);
                     for (sum, plane) in bias.iter_mut().zip(y_planes.chunks_exact(g.plane())) {
-                        *sum += plane.iter().sum::<f32>();
+                        *sum += crate::sum::sum(plane, plane, |value, _| value);
                     }
                     arch.dispatch(Correlation {
                         y: y_planes,
