@@ -99,7 +99,7 @@ fn what_cannot_be_drawn_is_an_error_and_leaves_no_file() -> Result<()> {
     let small = Picture { width: 2, pixels: vec![0; 4] };
     let large = Picture { width: 3, pixels: vec![0; 9] };
     assert!(picture_grid(&path, &[small.clone(), large], 3, &[]).is_err());
-    assert!(picture_grid(&path, &[small.clone()], 3, &["a".into(), "b".into()]).is_err());
+    assert!(picture_grid(&path, std::slice::from_ref(&small), 3, &["a".into(), "b".into()]).is_err());
     assert!(!path.exists());
     assert!(picture_grid(&dir.path().join("no/such/folder.png"), &[small], 3, &[]).is_err());
     Ok(())

@@ -45,7 +45,7 @@ impl Tile {
     fn split(&self, rows: usize) -> Vec<usize> {
         for small in 0..=rows / SMALL {
             let rest = rows - small * SMALL;
-            if rest % self.rows == 0 {
+            if rest.is_multiple_of(self.rows) {
                 return [vec![self.rows; rest / self.rows], vec![SMALL; small]].concat();
             }
         }
