@@ -8,6 +8,7 @@ use atomic_write_file::AtomicWriteFile;
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -116,7 +117,7 @@ impl Checkpoint {
         let tensors =
             candle_core::safetensors::load_buffer(&bytes, device).map_err(|e| damaged(e.to_string()))?;
         let [weights, m, v, ema] = PARTS.map(|part| part_of(&tensors, part));
-        if [&m, &v, &ema].iter().any(|all| !all.keys().eq(weights.keys())) {
+        if [&m, &v, &ema].iter().any(|all| !same_parameters(all, &weights)) {
             return Err(damaged("weights, moments and average are not of the same parameters".to_string()));
         }
         let Header { options, seed, examples, step, history } = header;
@@ -136,7 +137,7 @@ impl Checkpoint {
         path: &Path,
     ) -> Result<(), CheckpointError> {
         let reason = if self.options != *options {
-            format!("its options are {:?}, asked for are {options:?}", self.options)
+            format!("its options are {}", different_options(&self.options, options))
         } else if self.seed != streams.seed() {
             format!("its seed is {}, asked for is {}", self.seed, streams.seed())
         } else if self.examples != examples {
@@ -152,6 +153,24 @@ impl Checkpoint {
 
 fn part_of(tensors: &HashMap<String, Tensor>, part: &str) -> Tensors {
     tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix(part)?.to_string(), t.clone()))).collect()
+}
+
+fn same_parameters(a: &Tensors, b: &Tensors) -> bool {
+    let kinds = |tensors: &Tensors| -> Vec<_> {
+        tensors.iter().map(|(name, t)| (name.clone(), t.dims().to_vec(), t.dtype())).collect()
+    };
+    kinds(a) == kinds(b)
+}
+
+/// "epochs 4 (asked for: 5), …", of the options that differ.
+fn different_options(saved: &TrainOptions, asked: &TrainOptions) -> String {
+    let (saved, asked) = (json!(saved), json!(asked));
+    let all = saved.as_object().into_iter().flatten();
+    let different = all.filter(|(name, value)| asked[*name] != **value);
+    different
+        .map(|(name, value)| format!("{name} {value} (asked for: {})", asked[name]))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn difference(params: &Params, weights: &Tensors) -> Option<String> {

@@ -96,7 +96,7 @@ impl GroupNorm {
     /// # Errors
     /// When `vb` lacks `weight` or `bias` (channels), or when `groups` does not divide `channels`.
     pub fn new(groups: usize, channels: usize, eps: f64, silu: bool, vb: VarBuilder) -> Result<Self> {
-        if groups == 0 || channels % groups != 0 {
+        if groups == 0 || !channels.is_multiple_of(groups) {
             candle_core::bail!("{groups} groups do not divide {channels} channels");
         }
         let weight = vb.get_with_hints(channels, "weight", candle_nn::init::ONE)?;

@@ -16,9 +16,9 @@ use std::time::Instant;
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainOptions {
-    /// Passes over the examples.
+    /// Passes over the examples, at least 1.
     pub epochs: usize,
-    /// Examples in a step.
+    /// Examples in a step, at least 1; an epoch's last step may have fewer.
     pub batch_size: usize,
     /// Examples in a shard: a batch is cut into shards, each with its own graph on its own core, and their gradients
     /// are summed in order. It fixes the order of sums, so results do not depend on the number of threads.
@@ -27,7 +27,7 @@ pub struct TrainOptions {
     pub max_lr: f64,
     /// Adam's ε.
     pub adam_eps: f64,
-    /// Decay of the weights' average.
+    /// Decay of the weights' average, in [0, 1); at 0 the average is the last weights.
     pub ema_decay: f64,
 }
 
@@ -130,7 +130,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A new training of `params` on `examples` examples. Each epoch's checkpoint goes to the file `checkpoint`.
+    /// A new training of `params` on `examples` examples, at least 1. Each epoch's checkpoint goes to the file `checkpoint`.
     ///
     /// # Errors
     /// Those of the device.
@@ -163,7 +163,7 @@ impl Trainer {
             let state = Checkpoint::read(path, device)?;
             state.check(&self.options, &self.streams, self.examples, &self.params, path)?;
             self.params.assign(&state.weights)?;
-            self.adam.restore(state.adam);
+            self.adam.restore(&state.adam)?;
             self.history = state.history;
         }
         Ok(self)
@@ -194,46 +194,19 @@ impl Trainer {
         let schedule = OneCycle::new(self.options.max_lr, total_steps);
         for epoch in self.history.len()..self.options.epochs {
             let start = Instant::now();
-            let order = self.order(epoch);
-            let mut sum = 0.0;
-            let mut seen = 0;
-            for indices in order.chunks(self.options.batch_size) {
-                let step = self.adam.state().step;
-                let (lr, beta1) = schedule.at(step);
-                let first = (epoch * self.examples + seen) as u64;
-                let (batch_loss, grads) = self.gradients(indices, first, &loss)?;
-                if !batch_loss.is_finite() {
-                    let (step, epoch) = (step + 1, epoch + 1);
-                    return Err(TrainError::NotFinite {
-                        step,
-                        epoch,
-                        lr,
-                        loss: batch_loss,
-                        last_good: self.last_good(),
-                    });
-                }
-                self.adam.step(&grads, lr, beta1)?;
-                seen += indices.len();
-                sum += batch_loss * indices.len() as f64;
-                on_event(Event::Step(StepRecord {
-                    step: step + 1,
-                    total_steps,
-                    epoch: epoch + 1,
-                    loss: batch_loss,
-                    lr,
-                    images_per_second: seen as f64 / start.elapsed().as_secs_f64(),
-                }))
-                .map_err(TrainError::Stopped)?;
-            }
-            let images_per_second = seen as f64 / start.elapsed().as_secs_f64();
+            let train_loss = self.train_epoch(epoch, &schedule, &loss, &mut on_event)?;
+            let images_per_second = self.examples as f64 / start.elapsed().as_secs_f64();
             let test_loss = evaluate(&self.adam.state().ema)?;
             let step = self.adam.state().step;
+            let (lr, _) = schedule.at(step - 1);
+            // The last step may have spoilt the weights without a loss to show it: they must not become a checkpoint.
+            self.finite(test_loss, step, epoch, lr)?;
             self.history.push(EpochRecord {
                 epoch: epoch + 1,
                 step,
                 images: ((epoch + 1) * self.examples) as u64,
-                lr: schedule.at(step - 1).0,
-                train_loss: sum / self.examples as f64,
+                lr,
+                train_loss,
                 test_loss,
                 images_per_second,
                 seconds: self.history.last().map_or(0.0, |e| e.seconds) + start.elapsed().as_secs_f64(),
@@ -242,6 +215,47 @@ impl Trainer {
             on_event(Event::Epoch(&self.history)).map_err(TrainError::Stopped)?;
         }
         Ok(self.adam.state().ema.clone())
+    }
+
+    /// Trains one epoch, counted from 0, and returns its mean loss.
+    fn train_epoch(
+        &mut self,
+        epoch: usize,
+        schedule: &OneCycle,
+        loss: &(impl Fn(&Shard) -> candle_core::Result<Tensor> + Sync),
+        on_event: &mut impl FnMut(Event) -> anyhow::Result<()>,
+    ) -> Result<f64, TrainError> {
+        let start = Instant::now();
+        let mut sum = 0.0;
+        let mut seen = 0;
+        for indices in self.order(epoch).chunks(self.options.batch_size) {
+            let step = self.adam.state().step;
+            let (lr, beta1) = schedule.at(step);
+            let first = (epoch * self.examples + seen) as u64;
+            let (batch_loss, grads) = self.gradients(indices, first, loss)?;
+            self.finite(batch_loss, step + 1, epoch, lr)?;
+            self.adam.step(&grads, lr, beta1)?;
+            seen += indices.len();
+            sum += batch_loss * indices.len() as f64;
+            on_event(Event::Step(StepRecord {
+                step: step + 1,
+                total_steps: self.options.epochs * self.steps_per_epoch(),
+                epoch: epoch + 1,
+                loss: batch_loss,
+                lr,
+                images_per_second: seen as f64 / start.elapsed().as_secs_f64(),
+            }))
+            .map_err(TrainError::Stopped)?;
+        }
+        Ok(sum / seen as f64)
+    }
+
+    /// An error where `loss` is not a finite number; `step` counts from 1, `epoch` from 0.
+    fn finite(&self, loss: f64, step: usize, epoch: usize, lr: f64) -> Result<(), TrainError> {
+        if loss.is_finite() {
+            return Ok(());
+        }
+        Err(TrainError::NotFinite { step, epoch: epoch + 1, lr, loss, last_good: self.last_good() })
     }
 
     /// The examples of an epoch in the order of stream ("data order", epoch).

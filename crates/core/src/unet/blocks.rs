@@ -79,7 +79,7 @@ pub(super) struct Attention {
 impl Attention {
     pub(super) fn new(channels: usize, scale: f64, common: Common, vb: VarBuilder) -> Result<Self> {
         let heads = match common.head_dim {
-            Some(width) if channels % width != 0 || channels < width => {
+            Some(width) if !channels.is_multiple_of(width) || channels < width => {
                 bail!("attention_head_dim {width} does not divide {channels} channels")
             }
             Some(width) => channels / width,
