@@ -23,7 +23,16 @@ fn smoke(out: &Path) -> Command {
 /// A smoke run in which one setting is sampled alone.
 fn short(out: &Path) -> Command {
     let mut command = smoke(out);
-    command.args(["--epochs", "1", "--sampler", "heun", "--steps", "2", "--samples", "10"]);
+    command.args(["--epochs", "1"]).args(ONE_SETTING);
+    command
+}
+
+const ONE_SETTING: [&str; 6] = ["--sampler", "heun", "--steps", "2", "--samples", "10"];
+
+/// The same for a model that was trained before.
+fn sample_again(out: &Path, model: &Path) -> Command {
+    let mut command = smoke(out);
+    command.args(ONE_SETTING).arg("--checkpoint").arg(model);
     command
 }
 
@@ -89,13 +98,33 @@ fn a_model_can_be_sampled_again_without_training() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (first, second) = (dir.path().join("first"), dir.path().join("second"));
     short(&first).assert().success();
-    short(&second).arg("--checkpoint").arg(first.join("model")).arg("--save-samples").assert().success();
+    sample_again(&second, &first.join("model")).arg("--save-samples").assert().success();
     assert!(!second.join("train.csv").exists());
+    let figures = |run: &Path| -> Result<Vec<SampleRow>> {
+        let rows = read_csv::<SampleRow>(&run.join("samples.csv"))?.into_iter();
+        Ok(rows.map(|row| SampleRow { run: String::new(), seconds: 0.0, ..row }).collect())
+    };
+    assert_eq!(figures(&first)?, figures(&second)?);
     assert!(second.join("samples/heun_2.safetensors").exists());
     let samples =
         candle_core::safetensors::load(second.join("samples/heun_2.safetensors"), &candle_core::Device::Cpu)?;
     let samples = samples.get("samples").context("tensor samples")?;
     assert_eq!(samples.dims(), [10, 1, 32, 32]);
+    Ok(())
+}
+
+#[test]
+fn a_model_is_not_sampled_as_something_else() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let first = dir.path().join("first");
+    short(&first).assert().success();
+    let model = first.join("model");
+    let again = |name: &str| sample_again(&dir.path().join(name), &model);
+    refuses(again("sigma").args(["--sigma-data", "0.5"]), "0.66");
+    refuses(again("blocks").args(["--blocks", "16,32"]), "--blocks");
+    let config = fs::read_to_string(model.join("config.json"))?;
+    fs::write(model.join("config.json"), config.replace("23_karras", "22_cosine"))?;
+    refuses(&mut again("experiment"), "22_cosine");
     Ok(())
 }
 
@@ -197,7 +226,7 @@ fn damaged_models_and_checkpoints_are_refused() -> Result<()> {
     assert_eq!(samples, fs::read(first.join("samples.csv"))?);
     truncate(first.join("model/diffusion_pytorch_model.safetensors"))?;
     let out = dir.path().join("out");
-    refuses(short(&out).arg("--checkpoint").arg(first.join("model")), "diffusion_pytorch_model.safetensors");
+    refuses(&mut sample_again(&out, &first.join("model")), "diffusion_pytorch_model.safetensors");
     Ok(())
 }
 

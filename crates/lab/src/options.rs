@@ -110,7 +110,9 @@ pub struct RunOptions {
     pub resume: Option<PathBuf>,
 
     /// Skip training: sample this model, a folder with config.json and diffusion_pytorch_model.safetensors
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = [
+        "epochs", "batch_size", "lr", "ema_decay", "blocks", "layers_per_block", "attention",
+    ])]
     pub checkpoint: Option<PathBuf>,
 
     /// Write each setting's samples as samples/SETTING.safetensors

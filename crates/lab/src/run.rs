@@ -237,6 +237,12 @@ impl Run {
         Ok(())
     }
 
+    /// Writes down the settings as they are now, and the experiment's own options.
+    pub(crate) fn describe<T: Serialize>(&mut self, own: &T) -> Result<()> {
+        self.record.options = serde_json::to_value(Stored { settings: self.settings.clone(), own })?;
+        Ok(())
+    }
+
     fn save(&self) -> Result<()> {
         write_json(&self.folder.path("run.json"), &self.record)
     }
@@ -255,7 +261,11 @@ fn now() -> String {
 }
 
 fn versions() -> BTreeMap<String, String> {
-    [("elucidate", env!("CARGO_PKG_VERSION")), ("candle", "0.11.1")]
+    const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"));
+    let candle = LOCK.split("[[package]]").find_map(|package| {
+        package.trim_start().strip_prefix("name = \"candle-core\"\nversion = \"")?.split('"').next()
+    });
+    [("elucidate", env!("CARGO_PKG_VERSION")), ("candle", candle.unwrap_or("unknown"))]
         .map(|(name, version)| (name.to_string(), version.to_string()))
         .into()
 }

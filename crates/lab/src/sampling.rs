@@ -36,6 +36,21 @@ impl Setting {
     pub fn nfe(&self) -> usize {
         self.sampler.nfe(self.steps)
     }
+
+    /// What charts and log lines call it, as in `heun 20 churn 0.5`.
+    pub fn label(&self) -> String {
+        let option = match self.sampler {
+            Sampler::EulerAncestral { eta } => format!(" η {eta}"),
+            Sampler::Heun { churn } if churn.s_churn > 0.0 => format!(" churn {}", churn.s_churn),
+            _ => String::new(),
+        };
+        format!("{} {}{option}", self.sampler.name(), self.steps)
+    }
+
+    /// Its label as files are named, as in `heun_20_churn_0.5`.
+    pub fn file_name(&self) -> String {
+        self.label().replace('η', "eta").replace(' ', "_")
+    }
 }
 
 /// Images that go through the network together: few enough that their activations stay in the caches of one core.

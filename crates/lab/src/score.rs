@@ -1,13 +1,16 @@
 //! Scoring samples, and the table that the scores go into.
 
+use crate::pictures::sample_grid;
+use crate::progress::bar;
 use crate::run::Run;
-use crate::sampling::Setting;
-use anyhow::Result;
+use crate::sampling::{Setting, draw};
+use anyhow::{Context, Result};
 use candle_core::Tensor;
 use elucidate_metrics::{Classifier, Features, Moments, Reference, kid_chunks, kid_subsets};
 use elucidate_report::{SampleRow, write_csv};
-use elucidate_samplers::Sampler;
-use std::time::Duration;
+use elucidate_samplers::{Denoiser, Sampler};
+use std::time::Instant;
+use tracing::info;
 
 /// Subsets of KID and their size, as torch-fidelity has them.
 const SUBSETS: usize = 100;
@@ -65,14 +68,24 @@ impl Scorer {
 /// samples.csv: a row for each set of images that was scored, written anew with each.
 #[derive(Debug)]
 pub struct Table {
-    rows: Vec<SampleRow>,
+    scorer: Scorer,
     sigma_data: Option<f64>,
+    rows: Vec<SampleRow>,
+}
+
+/// What is kept of a setting's samples, beside their row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Keep {
+    /// A picture of the first ones, samples_SETTING.png.
+    pub picture: bool,
+    /// All of them, samples/SETTING.safetensors.
+    pub samples: bool,
 }
 
 impl Table {
     /// An empty one; `sigma_data` is that of the model's preconditioning, where it has any.
-    pub fn new(sigma_data: Option<f64>) -> Self {
-        Self { rows: vec![], sigma_data }
+    pub fn new(scorer: Scorer, sigma_data: Option<f64>) -> Self {
+        Self { scorer, sigma_data, rows: vec![] }
     }
 
     /// Its rows.
@@ -80,19 +93,73 @@ impl Table {
         &self.rows
     }
 
-    /// Adds the score of `n` samples that took `time` to draw, and writes the file.
+    /// Draws `n` samples of shape `image` = (c, h, w) with a setting, scores them and adds their row.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn add(
+    /// When the samples cannot be drawn or scored, or a file cannot be written.
+    pub fn sample(
         &mut self,
         run: &Run,
+        denoiser: &(impl Denoiser + Sync),
         setting: &Setting,
         n: usize,
-        score: Score,
-        time: Duration,
+        image: [usize; 3],
+        keep: Keep,
     ) -> Result<()> {
-        let mut row = self.row(run, setting.sampler.name(), n, score, time);
+        let label = setting.label();
+        let progress = bar(&label, n as u64);
+        let start = Instant::now();
+        let done = |images| progress.inc(images as u64);
+        let samples = draw(denoiser, setting, &run.streams, n, image, &run.device, &done)?;
+        let seconds = start.elapsed().as_secs_f64();
+        progress.finish_and_clear();
+        let score = self.scorer.score(&samples, run.settings.seed)?;
+        let nfe = setting.nfe();
+        info!("{label}: FID {:.2}, KID {:.5}, {nfe} evaluations, {seconds:.0} s", score.fid, score.kid);
+        self.push(run, self.sampled(run, setting, n, score, seconds))?;
+        let file = setting.file_name();
+        if keep.picture {
+            sample_grid(&run.folder.path(format!("samples_{file}.png")), &samples)?;
+        }
+        if keep.samples {
+            let folder = run.folder.path("samples");
+            let path = folder.join(format!("{file}.safetensors"));
+            let saved = || format!("cannot write {}", path.display());
+            std::fs::create_dir_all(&folder).with_context(saved)?;
+            samples.save_safetensors("samples", &path).with_context(saved)?;
+        }
+        Ok(())
+    }
+
+    /// Scores images that no sampler made and adds their row under `name`.
+    ///
+    /// # Errors
+    /// When they cannot be scored or the file cannot be written.
+    pub fn add_real(&mut self, run: &Run, name: &str, images: &Tensor) -> Result<()> {
+        let score = self.scorer.score(images, run.settings.seed)?;
+        info!("{name}: FID {:.2}, KID {:.5}", score.fid, score.kid);
+        self.push(run, self.row(run, name, images.dim(0)?, score, 0.0))
+    }
+
+    /// Writes all rows to the log, as a table.
+    pub fn log(&self) {
+        info!("{:<20} {:>6} {:>5} {:>6} {:>8} {:>9}", "sampler", "steps", "nfe", "rho", "FID", "KID");
+        let cell = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
+        for row in &self.rows {
+            let [steps, nfe] = [row.steps, row.nfe].map(|value| cell(value.map(|v| v.to_string())));
+            let rho = cell(row.rho.map(|rho| rho.to_string()));
+            let SampleRow { sampler, fid, kid, .. } = row;
+            info!("{sampler:<20} {steps:>6} {nfe:>5} {rho:>6} {fid:>8.2} {kid:>9.5}");
+        }
+    }
+
+    fn push(&mut self, run: &Run, row: SampleRow) -> Result<()> {
+        self.rows.push(row);
+        write_csv(&run.folder.path("samples.csv"), &self.rows)
+    }
+
+    fn sampled(&self, run: &Run, setting: &Setting, n: usize, score: Score, seconds: f64) -> SampleRow {
+        let mut row = self.row(run, setting.sampler.name(), n, score, seconds);
         row.steps = Some(setting.steps);
         row.nfe = Some(setting.nfe());
         row.rho = Some(setting.rho);
@@ -104,24 +171,10 @@ impl Table {
             Sampler::Heun { churn } => row.s_churn = Some(churn.s_churn),
             Sampler::Lms { order } => row.order = Some(order),
         }
-        self.push(run, row)
+        row
     }
 
-    /// Adds the score of `n` images that no sampler made, under `name`, and writes the file.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn add_real(&mut self, run: &Run, name: &str, n: usize, score: Score) -> Result<()> {
-        let row = self.row(run, name, n, score, Duration::ZERO);
-        self.push(run, row)
-    }
-
-    fn push(&mut self, run: &Run, row: SampleRow) -> Result<()> {
-        self.rows.push(row);
-        write_csv(&run.folder.path("samples.csv"), &self.rows)
-    }
-
-    fn row(&self, run: &Run, sampler: &str, n: usize, score: Score, time: Duration) -> SampleRow {
+    fn row(&self, run: &Run, sampler: &str, n: usize, score: Score, seconds: f64) -> SampleRow {
         let (settings, record) = (&run.settings, &run.record);
         let blocks: Vec<String> = settings.blocks.iter().map(usize::to_string).collect();
         SampleRow {
@@ -140,7 +193,7 @@ impl Table {
             n,
             fid: score.fid,
             kid: score.kid,
-            seconds: time.as_secs_f64(),
+            seconds,
             kid_std_err: score.kid_std_err,
             kid_chunks: score.kid_chunks,
             n_real: settings.test_images,

@@ -37,8 +37,10 @@ pub struct SampleRow {
     /// Test images scored against.
     pub n_real: usize,
     pub preset: String,
+    /// 0 where the model was not trained here; so is `batch_size`.
     pub epochs: usize,
     pub batch_size: usize,
+    /// Channels of the UNet's levels, as in 16-32-64-64.
     pub blocks: String,
     pub parameters: usize,
     pub sigma_data: Option<f64>,

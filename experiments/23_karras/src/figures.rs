@@ -5,17 +5,14 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use elucidate_core::unet::UNet2DModel;
 use elucidate_lab::options::Preset;
-use elucidate_lab::pictures::pictures;
+use elucidate_lab::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
 use elucidate_lab::sampling::Setting;
 use elucidate_report::{
     Bar, BarChart, LineChart, SampleRow, Scale, Series, labelled_rows, picture_grid, write_csv,
 };
-use elucidate_samplers::{Denoiser, Sampler};
+use elucidate_samplers::Denoiser;
 use serde::Serialize;
-
-/// Pictures in a row.
-const COLUMNS: usize = 12;
 
 #[derive(Serialize)]
 struct Curve {
@@ -183,24 +180,6 @@ pub fn sampling_sigmas(run: &Run, settings: &[Setting]) -> Result<()> {
     let chart =
         LineChart { y_scale: Scale::Log, ..LineChart::new(title, "part of the steps done", "σ", series) };
     chart.save(&run.folder.path("sampling_sigma.png"))
-}
-
-/// How a setting is called in charts and file names.
-pub fn label(setting: &Setting) -> String {
-    let name = setting.sampler.name();
-    let option = match setting.sampler {
-        Sampler::EulerAncestral { eta } => format!(" η {eta}"),
-        Sampler::Heun { churn } if churn.s_churn > 0.0 => format!(" churn {}", churn.s_churn),
-        _ => String::new(),
-    };
-    format!("{name} {}{option}", setting.steps)
-}
-
-/// The first samples of a setting.
-pub fn sample_grid(run: &Run, setting: &Setting, samples: &Tensor) -> Result<()> {
-    let name = label(setting).replace(" η ", "_eta_").replace(' ', "_");
-    let path = run.folder.path(format!("samples_{name}.png"));
-    picture_grid(&path, &pictures(samples, 8 * COLUMNS, (-1.0, 1.0))?, COLUMNS, &[])
 }
 
 /// FID of every sampler and yardstick; the floor as a line.

@@ -25,7 +25,7 @@ pub struct Options {
 }
 
 /// Options of the preconditioning, which training and sampling must agree on.
-#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct EdmOptions {
     /// The data's standard deviation that the preconditioning assumes, in pixels of [-1,1]
     #[arg(long, default_value_t = 0.66, value_name = "SIGMA")]

@@ -4,11 +4,11 @@ use crate::edm::{IMAGE, PIXELS};
 use anyhow::Result;
 use candle_core::Tensor;
 use elucidate_lab::run::Run;
-use elucidate_lab::score::{Scorer, Table};
+use elucidate_lab::score::Table;
 
 /// Scores as many real training images as samples are drawn (the floor), the same with noise of 0.05 and 0.1, and the
 /// same blurred by half a pixel.
-pub fn score(run: &mut Run, scorer: &Scorer, table: &mut Table) -> Result<()> {
+pub fn score(run: &Run, table: &mut Table) -> Result<()> {
     let n = run.settings.samples;
     let indices: Vec<usize> = (0..n).collect();
     let real = run.data.train.batch(&indices, PIXELS, &run.device)?;
@@ -20,12 +20,7 @@ pub fn score(run: &mut Run, scorer: &Scorer, table: &mut Table) -> Result<()> {
         ("real_noise_0.1", noisy(0.1)?),
         ("real_blur_0.5", blur(&real, 0.5)?),
     ];
-    for (name, images) in yardsticks {
-        let score = scorer.score(&images, run.settings.seed)?;
-        table.add_real(run, name, n, score)?;
-        tracing::info!("{name}: FID {:.2}, KID {:.5}", score.fid, score.kid);
-    }
-    Ok(())
+    yardsticks.iter().try_for_each(|(name, images)| table.add_real(run, name, images))
 }
 
 /// Gaussian blur with standard deviation `sigma` pixels; beyond the border lies black, −1.
