@@ -11,13 +11,14 @@ fi
 from_debian() {
     local package=dataset-fashion-mnist work
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
-    work=$(mktemp -d)
+    mkdir -p data
+    # In the same file system, so that the last move is a rename.
+    work=$(mktemp -d "$PWD/data/.fetch.XXXXXX")
     trap 'rm -rf "$work"' RETURN
     # A fresh machine may have no package lists yet; only root can fetch them.
     (cd "$work" && apt-get download -q "$package" 2>/dev/null) ||
         { apt-get update -q && (cd "$work" && apt-get download -q "$package"); } || return 1
     dpkg-deb -x "$work/$package"_*.deb "$work/unpacked" || return 1
-    mkdir -p data
     mv "$work/unpacked/usr/share/datasets/fashion-mnist" data/fashion-mnist
 }
 
