@@ -29,6 +29,17 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# Time training steps and sampling (options: --preset lesson, --blocks 16,32,64,64, --batch-size 64, --candle-ops …)
+[group('development')]
+bench *ARGS:
+    cargo run --release -q -p elucidate-lab --example bench -- --work train {{ ARGS }}
+    cargo run --release -q -p elucidate-lab --example bench -- --work sample {{ ARGS }}
+
+# Time them in alternation with PyTorch (fetches PyTorch into target/; options: --candle, --bf16, --blocks …)
+[group('development')]
+bench-torch *ARGS:
+    scripts/bench-torch.sh {{ ARGS }}
+
 # Compile with CUDA's kernels, on a machine with or without a GPU (fetches NVIDIA's compiler as Python packages)
 [group('development')]
 check-cuda:
