@@ -1,4 +1,4 @@
-# Lists the recipes.
+[private]
 default:
     @just --list --unsorted
 
@@ -7,7 +7,7 @@ default:
 data:
     @scripts/fetch-data.sh
 
-# Train with Karras preconditioning, sample with every sampler, score and draw (options: just exp-23-karras --help)
+# Karras preconditioning: train, sample with every sampler, score, draw (options: just exp-23-karras --help)
 [group('experiments')]
 exp-23-karras *ARGS: data
     cargo run --release -p exp-23-karras -- {{ ARGS }}
@@ -29,18 +29,18 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# Time training steps and sampling (options: --preset lesson, --blocks 16,32,64,64, --batch-size 64, --candle-ops …)
+# Time training steps and sampling (options: --preset lesson, --batch-size 64, --candle-ops …)
 [group('development')]
 bench *ARGS:
     cargo run --release -q -p elucidate-lab --example bench -- --work train {{ ARGS }}
     cargo run --release -q -p elucidate-lab --example bench -- --work sample {{ ARGS }}
 
-# Time them in alternation with PyTorch (fetches PyTorch into target/; options: --candle, --bf16, --blocks …)
+# Time them in alternation with PyTorch, fetched into target/ (options: --candle, --bf16, --blocks 16,32,64,64 …)
 [group('development')]
 bench-torch *ARGS:
     scripts/bench-torch.sh {{ ARGS }}
 
-# Compile with CUDA's kernels, on a machine with or without a GPU (fetches NVIDIA's compiler as Python packages)
+# Compile with CUDA's kernels, GPU or not (fetches NVIDIA's compiler as Python packages)
 [group('development')]
 check-cuda:
     scripts/check-cuda.sh
