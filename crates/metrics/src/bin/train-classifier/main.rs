@@ -33,7 +33,7 @@ use tracing::info;
 #[derive(Parser)]
 struct Options {
     /// Passes over the training images
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 8)]
     epochs: usize,
     /// Images in a training step
     #[arg(long, default_value_t = 256)]
