@@ -174,7 +174,7 @@ impl Settings {
                 batch_size: 64,
                 lr: 4e-3,
                 ema_decay: 0.995,
-                blocks: vec![16, 32, 64, 64],
+                blocks: vec![16, 16, 32, 64],
                 layers_per_block: 1,
                 attention: vec![],
                 samples: 2048,
