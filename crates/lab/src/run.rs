@@ -181,7 +181,7 @@ impl Run {
             schema_version: 1,
             experiment: experiment.to_string(),
             run: folder.name(),
-            command_line: std::env::args().collect(),
+            command_line: command_line(),
             options: serde_json::to_value(Stored { settings: settings.clone(), own: &own })?,
             seed: settings.seed,
             git_revision: git_revision(),
@@ -192,7 +192,7 @@ impl Run {
             threads,
             device: if device.is_cuda() { "cuda" } else { "cpu" }.to_string(),
             cpu: cpu(),
-            data_source: data.source.clone(),
+            data_source: from_here(&data.source),
             data_sha256: data.sha256(),
             classifier_sha256: classifier.sha256().to_string(),
             checkpoint_sha256: None,
@@ -258,6 +258,21 @@ struct Stored<T> {
 
 fn now() -> String {
     jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
+/// The command line, with the program's name in place of its path: records are compared across machines.
+fn command_line() -> Vec<String> {
+    let mut words: Vec<String> = std::env::args().collect();
+    if let Some(name) = words.first().and_then(|program| Path::new(program).file_name()) {
+        words[0] = name.to_string_lossy().into_owned();
+    }
+    words
+}
+
+/// A path as seen from the working folder, where it is inside.
+fn from_here(path: &str) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    Path::new(path).strip_prefix(here).map_or(path, |inside| inside.to_str().unwrap_or(path)).to_string()
 }
 
 fn versions() -> BTreeMap<String, String> {
