@@ -2,9 +2,13 @@
 //! fetches it.
 
 use assert_cmd::Command;
-use candle_core::{Device, Tensor};
+use candle_core::{D, Device, Tensor};
+use candle_nn::ModuleT;
+use elucidate_core::classifier::ResidualClassifier;
+use elucidate_core::data::{FashionMnist, PixelRange};
+use elucidate_core::params::{Tensors, frozen};
 use elucidate_core::rng::Streams;
-use elucidate_metrics::{Classifier, Features};
+use elucidate_metrics::{Classifier, Features, WEIGHTS};
 use predicates::prelude::*;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -39,6 +43,26 @@ fn the_weights_do_not_depend_on_threads_and_give_features_to_any_batch() {
     let part = features(&classifier, &images.narrow(0, 60, 10).unwrap());
     assert_eq!(part.rows(), whole.rows().subrows(60, 10));
     assert!(classifier.features(&images.narrow(3, 0, 16).unwrap().narrow(1, 0, 0).unwrap()).is_err());
+}
+
+#[test]
+fn the_committed_weights_tell_clothes_apart() {
+    let tensors: Tensors =
+        candle_core::safetensors::load(WEIGHTS, &Device::Cpu).unwrap().into_iter().collect();
+    let model = ResidualClassifier::new(1, 10, frozen(&tensors, &Device::Cpu)).unwrap();
+    let test = FashionMnist::load(None).unwrap().test;
+    let indices: Vec<usize> = (0..2000).collect();
+    let right: usize = indices
+        .chunks(100)
+        .map(|indices| {
+            let images = test.batch(indices, PixelRange::SIGNED, &Device::Cpu).unwrap();
+            let classes = model.forward_t(&images, false).unwrap().argmax(D::Minus1).unwrap();
+            let classes = classes.to_vec1::<u32>().unwrap();
+            classes.iter().zip(indices).filter(|&(&class, &i)| class == u32::from(test.labels[i])).count()
+        })
+        .sum();
+    // 93.62 % of all 10,000; on 2,000 of them that has a standard error of 0.55 %.
+    assert!(right > 1840, "{right} of 2000 are right");
 }
 
 #[test]

@@ -98,14 +98,21 @@ struct Axis {
     scale: Scale,
     /// Already through [`Scale::to_axis`].
     range: Range<f64>,
+    /// Whether only whole numbers are on it (epochs, steps): halves would mean nothing.
+    whole: bool,
 }
 
 impl Axis {
     /// From the smallest to the largest value, with some air at the ends named.
     fn around(values: impl Iterator<Item = f64>, scale: Scale, air: (f64, f64)) -> Result<Self> {
         let mut range = f64::INFINITY..f64::NEG_INFINITY;
-        for value in values.map(|value| scale.to_axis(value)).filter(|value| value.is_finite()) {
-            range = range.start.min(value)..range.end.max(value);
+        let mut whole = true;
+        for value in values {
+            let place = scale.to_axis(value);
+            if place.is_finite() {
+                range = range.start.min(place)..range.end.max(place);
+                whole &= value.fract() == 0.0;
+            }
         }
         ensure!(range.start <= range.end, "a chart of no finite values");
         let mut span = range.end - range.start;
@@ -113,7 +120,7 @@ impl Axis {
             span = range.start.abs().max(1.0) * 0.1;
             range = range.start - span..range.end + span;
         }
-        Ok(Self { scale, range: range.start - air.0 * span..range.end + air.1 * span })
+        Ok(Self { scale, range: range.start - air.0 * span..range.end + air.1 * span, whole })
     }
 
     /// Round numbers on it, in the axis' own coordinates: at most about ten.
@@ -133,6 +140,7 @@ impl Axis {
         let power = 10f64.powf(rough.log10().floor());
         let step =
             [1.0, 2.0, 5.0, 10.0].map(|s| s * power).into_iter().find(|s| *s >= rough).unwrap_or(rough);
+        let step = if self.whole { step.max(1.0) } else { step };
         let first = (from / step).ceil() as i64;
         (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= to + 1e-9 * step).collect()
     }

@@ -168,8 +168,7 @@ pub fn sampling_sigmas(run: &Run, settings: &[Setting]) -> Result<()> {
         }
         lengths.push(setting.steps);
         let sigmas = setting.sigmas()?;
-        let last = (setting.steps - 1) as f64;
-        let points = sigmas[..setting.steps].iter().enumerate().map(|(i, &s)| (i as f64 / last, s)).collect();
+        let points = sigmas[..setting.steps].iter().enumerate().map(|(i, &s)| (i as f64, s)).collect();
         series.push(Series { name: format!("{} steps, ρ {}", setting.steps, setting.rho), points });
     }
     if series.is_empty() {
@@ -177,8 +176,7 @@ pub fn sampling_sigmas(run: &Run, settings: &[Setting]) -> Result<()> {
     }
     write_csv(&run.folder.path("sampling_sigma.csv"), &curves(&series))?;
     let title = "Noise levels of sampling";
-    let chart =
-        LineChart { y_scale: Scale::Log, ..LineChart::new(title, "part of the steps done", "σ", series) };
+    let chart = LineChart { y_scale: Scale::Log, ..LineChart::new(title, "step", "σ", series) };
     chart.save(&run.folder.path("sampling_sigma.png"))
 }
 
