@@ -4,6 +4,7 @@
 mod attention;
 mod batch_norm;
 mod conv;
+mod exp;
 mod group_norm;
 mod leaky_relu;
 mod sum;
