@@ -6,7 +6,8 @@ use crate::nn::{Conv2d, ConvShape};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
 use candle_nn::{Init, Linear, ModuleT, VarBuilder};
-use layers::{BatchNorm, LEAK, activate, halve};
+use elucidate_kernels::{FeatureMaps, halve};
+use layers::{BatchNorm, LEAK, activate};
 
 /// Channels of the six blocks.
 const CHANNELS: [usize; 6] = [16, 32, 64, 128, 256, 512];
@@ -53,7 +54,8 @@ impl ResidualClassifier {
     }
 
     fn blocks(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        self.blocks.iter().try_fold(x.clone(), |x, block| block.forward_t(&x, train))?.flatten_from(1)
+        let maps = FeatureMaps::new(x)?;
+        self.blocks.iter().try_fold(maps, |x, block| block.forward(&x, train))?.to_tensor()?.flatten_from(1)
     }
 }
 
@@ -61,7 +63,8 @@ impl ModuleT for ResidualClassifier {
     /// (n, in, 32, 32) to (n, outputs). `train` normalises by the batch's statistics and moves the running ones.
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let features = self.blocks(x, train)?;
-        self.norm.forward_t(&self.linear.forward(&features)?, train)
+        let values = self.linear.forward(&features)?.unsqueeze(2)?.unsqueeze(3)?;
+        self.norm.forward(&FeatureMaps::new(&values)?, train)?.to_tensor()?.flatten_from(1)
     }
 }
 
@@ -94,14 +97,14 @@ impl ResidualBlock {
     }
 }
 
-impl ModuleT for ResidualBlock {
+impl ResidualBlock {
     /// (n, before, h, w) to (n, after, ⌈h/stride⌉, ⌈w/stride⌉).
-    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let y = activate(&self.norm1.forward_t(&self.conv1.forward(x)?, train)?)?;
-        let y = self.norm2.forward_t(&self.conv2.forward(&y)?, train)?;
+    fn forward(&self, x: &FeatureMaps, train: bool) -> Result<FeatureMaps> {
+        let y = activate(&self.norm1.forward(&self.conv1.forward(x)?, train)?)?;
+        let y = self.norm2.forward(&self.conv2.forward(&y)?, train)?;
         let x = if self.stride == 1 { x.clone() } else { halve(x)? };
         let x = self.skip.iter().try_fold(x, |x, skip| skip.forward(&x))?;
-        activate(&(x + y)?)
+        activate(&x.add(&y)?)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The layers that the models share: convolution and group norm on our kernels, with PyTorch's default
 //! initialisation.
 
-use candle_core::{Module, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
+use elucidate_kernels::{FeatureMaps, Shift, conv2d, group_norm, upsample_conv2d};
 
 /// A convolution layer with square kernels: weight (out, in, k, k), bias (out).
 #[derive(Debug, Clone)]
@@ -73,10 +74,39 @@ impl Conv2d {
     }
 }
 
-impl Module for Conv2d {
+impl Conv2d {
+    fn shift(&self) -> Shift<'_> {
+        self.bias.as_ref().map_or(Shift::None, Shift::Channels)
+    }
+
     /// (n, in, h, w) to (n, out, h', w').
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        elucidate_kernels::conv2d(x, &self.weight, self.bias.as_ref(), self.stride, self.padding)
+    ///
+    /// # Errors
+    /// When the shape does not fit.
+    pub fn forward(&self, x: &FeatureMaps) -> Result<FeatureMaps> {
+        conv2d(x, &self.weight, self.shift(), self.stride, self.padding)
+    }
+
+    /// The same with `shift` (n, out, 1, 1) in the bias's place; whoever gives it adds [`Conv2d::bias`] to it.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn forward_shifted(&self, x: &FeatureMaps, shift: &FeatureMaps) -> Result<FeatureMaps> {
+        conv2d(x, &self.weight, Shift::Images(shift), self.stride, self.padding)
+    }
+
+    /// Upsamples by two first, each pixel becoming four; for 3×3 kernels that keep the size: (n, in, h, w) to (n, out, 2h,
+    /// 2w).
+    ///
+    /// # Errors
+    /// When the shape does not fit.
+    pub fn forward_upsampled(&self, x: &FeatureMaps) -> Result<FeatureMaps> {
+        upsample_conv2d(x, &self.weight, self.shift())
+    }
+
+    /// Its bias (out), where it has one.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
     }
 }
 
@@ -105,21 +135,52 @@ impl GroupNorm {
     }
 }
 
-impl Module for GroupNorm {
-    /// (n, channels, …) to the same shape.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        elucidate_kernels::group_norm(x, &self.weight, &self.bias, self.groups, self.eps, self.silu)
+impl GroupNorm {
+    /// (n, channels, h, w) to the same shape.
+    ///
+    /// # Errors
+    /// When the shape does not fit.
+    pub fn forward(&self, x: &FeatureMaps) -> Result<FeatureMaps> {
+        group_norm(x, &self.weight, &self.bias, self.groups, self.eps, self.silu)
     }
 }
 
-/// A linear layer with bias and PyTorch's default initialisation, weight (out, in): uniform in ±1/√in.
+/// A linear layer over the channels: weight (out, in), bias (out).
+#[derive(Debug, Clone)]
+pub struct Dense {
+    /// (out, in).
+    pub weight: Tensor,
+    /// (out).
+    pub bias: Tensor,
+}
+
+impl Dense {
+    /// PyTorch's default initialisation: weight and bias uniform in ±1/√in.
+    ///
+    /// # Errors
+    /// When `vb` lacks `weight` or `bias` in this shape.
+    pub fn new(in_features: usize, out_features: usize, vb: VarBuilder) -> Result<Self> {
+        let bound = 1.0 / (in_features as f64).sqrt();
+        let init = Init::Uniform { lo: -bound, up: bound };
+        Ok(Self {
+            weight: vb.get_with_hints((out_features, in_features), "weight", init)?,
+            bias: vb.get_with_hints(out_features, "bias", init)?,
+        })
+    }
+
+    /// (n, in, h, w) to (n, out, h, w).
+    ///
+    /// # Errors
+    /// When the shape does not fit.
+    pub fn forward(&self, x: &FeatureMaps) -> Result<FeatureMaps> {
+        pointwise(x, &self.weight, &self.bias)
+    }
+}
+
+/// A linear map of each pixel's channels by `weight` (out, in), and `bias` (out): (n, in, h, w) to (n, out, h, w).
 ///
 /// # Errors
-/// When `vb` lacks `weight` or `bias` in this shape.
-pub fn linear(in_features: usize, out_features: usize, vb: VarBuilder) -> Result<candle_nn::Linear> {
-    let bound = 1.0 / (in_features as f64).sqrt();
-    let init = Init::Uniform { lo: -bound, up: bound };
-    let weight = vb.get_with_hints((out_features, in_features), "weight", init)?;
-    let bias = vb.get_with_hints(out_features, "bias", init)?;
-    Ok(candle_nn::Linear::new(weight, Some(bias)))
+/// When the shapes do not fit.
+pub fn pointwise(x: &FeatureMaps, weight: &Tensor, bias: &Tensor) -> Result<FeatureMaps> {
+    conv2d(x, &weight.unsqueeze(2)?.unsqueeze(3)?, Shift::Channels(bias), 1, 0)
 }

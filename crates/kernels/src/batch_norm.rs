@@ -1,94 +1,111 @@
 //! Batch normalisation by the batch's own statistics.
 
-use crate::sum::sum;
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use crate::maps::{FeatureMaps, LANES, Lanes};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
-use std::ops::Range;
 
 /// What [`batch_norm`] gives.
 #[derive(Debug, Clone)]
 pub struct BatchNormed {
-    /// The normalised values, (n, c, size).
-    pub y: Tensor,
+    /// The normalised values, x's shape.
+    pub y: FeatureMaps,
     /// The batch's mean (c), without gradient.
     pub mean: Tensor,
-    /// The batch's variance (c), divided by n·size, without gradient.
+    /// The batch's variance (c), divided by n·h·w, without gradient.
     pub var: Tensor,
 }
 
-/// Normalises each channel of `x` (n, c, size) by its own mean and variance, then scales and shifts it by `weight` and
+/// Normalises each channel of `x` (n, c, h, w) by its own mean and variance, then scales and shifts it by `weight` and
 /// `bias` (c) (Ioffe & Szegedy 2015, algorithm 1).
 ///
-/// On the CPU in f32 it is ours; on other devices, in other types and where [`crate::force_candle_ops`] says so it is
-/// made of candle's own ops. Both have gradients for all three. Sums do not depend on the number of threads.
+/// Interleaved maps are ours, others are made of candle's own ops. Both have gradients for all three. Sums do not depend
+/// on the number of threads.
 ///
 /// # Errors
-/// When the shapes do not fit together, or there are no numbers.
-pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormed> {
-    let c = x.dim(1)?;
-    if !crate::ours(x) {
-        let mean = x.mean_keepdim((0, 2))?;
-        let centred = x.broadcast_sub(&mean)?;
-        let var = centred.sqr()?.mean_keepdim((0, 2))?;
-        let scale = weight.reshape((1, c, 1))?.div(&(&var + eps)?.sqrt()?)?;
-        let y = centred.broadcast_mul(&scale)?.broadcast_add(&bias.reshape((1, c, 1))?)?;
-        return Ok(BatchNormed { y, mean: mean.detach().flatten_all()?, var: var.detach().flatten_all()? });
+/// When the shapes do not fit together.
+pub fn batch_norm(x: &FeatureMaps, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<BatchNormed> {
+    let (images, channels, height, width) = x.dims();
+    if !x.is_interleaved() {
+        let mean = x.values.mean_keepdim((0, 2, 3))?;
+        let centred = x.values.broadcast_sub(&mean)?;
+        let var = centred.sqr()?.mean_keepdim((0, 2, 3))?;
+        let scale = weight.reshape((1, channels, 1, 1))?.div(&(&var + eps)?.sqrt()?)?;
+        let y = centred.broadcast_mul(&scale)?.broadcast_add(&bias.reshape((1, channels, 1, 1))?)?;
+        let (mean, var) = (mean.detach().flatten_all()?, var.detach().flatten_all()?);
+        return Ok(BatchNormed { y: x.with(y), mean, var });
     }
-    let x = x.contiguous()?;
-    let (mean, var) = moments(crate::values(&x)?.get(), Planes::of(x.shape())?);
+    let values = x.values.contiguous()?;
+    let batch = Batch { images, channels, pixels: height * width };
+    let (mean, var) = batch.moments(crate::values(&values)?.get());
     let inverse_std = var.iter().map(|var| 1.0 / (var + eps as f32).sqrt()).collect();
-    let op = Normalise { mean: mean.clone(), inverse_std };
+    let op = Normalise { batch, mean: mean.clone(), inverse_std };
     Ok(BatchNormed {
-        y: x.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?,
-        mean: Tensor::from_vec(mean, c, x.device())?,
-        var: Tensor::from_vec(var, c, x.device())?,
+        y: x.with(values.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?),
+        mean: Tensor::from_vec(mean, channels, values.device())?,
+        var: Tensor::from_vec(var, channels, values.device())?,
     })
 }
 
-/// How the numbers of a contiguous (n, c, size) lie: plane p, of `size` numbers, belongs to channel p mod c.
-#[derive(Clone, Copy)]
-struct Planes {
-    count: usize,
+/// Sizes of interleaved maps.
+#[derive(Debug, Clone, Copy)]
+struct Batch {
+    images: usize,
     channels: usize,
-    size: usize,
+    pixels: usize,
 }
 
-impl Planes {
-    fn of(shape: &Shape) -> Result<Self> {
-        let (n, channels, size) = shape.dims3()?;
-        if shape.elem_count() == 0 {
-            bail!("batch norm of no numbers at all: {shape:?}");
-        }
-        Ok(Self { count: n * channels, channels, size })
+impl Batch {
+    /// Numbers in a block of images.
+    fn block(self) -> usize {
+        self.pixels * self.channels * LANES
     }
 
-    /// Σ of `part`(channel, where the plane lies) over each channel's planes, in a fixed order.
-    fn sum(self, part: impl Fn(usize, Range<usize>) -> f32 + Sync) -> Vec<f64> {
-        let parts: Vec<f32> = (0..self.count)
-            .into_par_iter()
-            .map(|p| part(p % self.channels, p * self.size..(p + 1) * self.size))
-            .collect();
-        let of_channel = |c: usize| parts[c..].iter().step_by(self.channels);
-        (0..self.channels).map(|c| of_channel(c).map(|&part| f64::from(part)).sum()).collect()
+    /// Lanes of a block that hold images.
+    fn lanes(self, block: usize) -> usize {
+        LANES.min(self.images - block * LANES)
     }
 
     /// Numbers in a channel.
     fn per_channel(self) -> f64 {
-        (self.count / self.channels * self.size) as f64
+        (self.images * self.pixels) as f64
+    }
+
+    /// Σ `part`(channel, where its lanes are) over the pixels of each block, then over images, for each channel.
+    fn sum(self, part: impl Fn(usize, usize, &mut Lanes) + Sync) -> Vec<f64> {
+        let blocks: Vec<Vec<f64>> = (0..self.images.div_ceil(LANES))
+            .into_par_iter()
+            .map(|block| {
+                let of_channel = |c: usize| {
+                    let mut lanes = [0.0; LANES];
+                    for pixel in 0..self.pixels {
+                        part(c, ((block * self.pixels + pixel) * self.channels + c) * LANES, &mut lanes);
+                    }
+                    lanes[..self.lanes(block)].iter().map(|&lane| f64::from(lane)).sum()
+                };
+                (0..self.channels).map(of_channel).collect()
+            })
+            .collect();
+        (0..self.channels).map(|c| blocks.iter().map(|block| block[c]).sum()).collect()
+    }
+
+    /// Mean and variance of each channel.
+    fn moments(self, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let mean_of = |sums: Vec<f64>| -> Vec<f32> {
+            sums.into_iter().map(|sum| (sum / self.per_channel()) as f32).collect()
+        };
+        let mean = mean_of(self.sum(|_, at, lanes| {
+            lanes.iter_mut().zip(&x[at..at + LANES]).for_each(|(sum, x)| *sum += x);
+        }));
+        let var = mean_of(self.sum(|c, at, lanes| {
+            let square = |x: f32| (x - mean[c]) * (x - mean[c]);
+            lanes.iter_mut().zip(&x[at..at + LANES]).for_each(|(sum, &x)| *sum += square(x));
+        }));
+        (mean, var)
     }
 }
 
-/// Mean and variance of each channel.
-fn moments(x: &[f32], planes: Planes) -> (Vec<f32>, Vec<f32>) {
-    let mean_of = |sums: Vec<f64>| -> Vec<f32> {
-        sums.into_iter().map(|sum| (sum / planes.per_channel()) as f32).collect()
-    };
-    let mean = mean_of(planes.sum(|_, at| sum(&x[at.clone()], &x[at], |x, _| x)));
-    let var = mean_of(planes.sum(|c, at| sum(&x[at.clone()], &x[at], |x, _| (x - mean[c]) * (x - mean[c]))));
-    (mean, var)
-}
-
 struct Normalise {
+    batch: Batch,
     mean: Vec<f32>,
     inverse_std: Vec<f32>,
 }
@@ -107,20 +124,22 @@ impl CustomOp3 for Normalise {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, planes) = (crate::slice(x, x_layout)?, Planes::of(x_layout.shape())?);
+        let x = crate::slice(x, x_layout)?;
         let (weight, bias) = (crate::slice(weight, weight_layout)?, crate::slice(bias, bias_layout)?);
+        let channels = self.batch.channels;
         let mut y = vec![0.0; x.len()];
-        y.par_chunks_mut(planes.size).zip(x.par_chunks(planes.size)).enumerate().for_each(|(p, (y, x))| {
-            let c = p % planes.channels;
-            let scale = weight[c] * self.inverse_std[c];
-            let shift = bias[c] - scale * self.mean[c];
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = scale * x + shift);
+        y.par_chunks_mut(channels * LANES).zip(x.par_chunks(channels * LANES)).for_each(|(y, x)| {
+            for (c, (y, x)) in y.chunks_exact_mut(LANES).zip(x.chunks_exact(LANES)).enumerate() {
+                let scale = weight[c] * self.inverse_std[c];
+                let shift = bias[c] - scale * self.mean[c];
+                y.iter_mut().zip(x).for_each(|(y, x)| *y = scale * x + shift);
+            }
         });
         Ok((CpuStorage::F32(y), x_layout.shape().clone()))
     }
 
     /// With x̂ the normalised values and g the gradient of y: the gradient of weight is Σ g·x̂, of bias Σ g, and of x
-    /// weight/std·(g − mean(g) − x̂·mean(g·x̂)), sums and means over the channel.
+    /// weight/std·(g − mean(g) − x̂·mean(g·x̂)), sums and means over the channel. It is zero where there is no image.
     fn bwd(
         &self,
         x: &Tensor,
@@ -129,12 +148,11 @@ impl CustomOp3 for Normalise {
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let planes = Planes::of(x.shape())?;
         let grad = grad.contiguous()?;
         let (x_values, weight_values, grad_values) =
             (crate::values(x)?, crate::values(weight)?, crate::values(&grad)?);
         let [grad_x, grad_weight, grad_bias] =
-            self.backward(planes, x_values.get(), weight_values.get(), grad_values.get());
+            self.backward(x_values.get(), weight_values.get(), grad_values.get());
         Ok((
             Some(Tensor::from_vec(grad_x, x.shape(), x.device())?),
             Some(Tensor::from_vec(grad_weight, weight.shape(), x.device())?),
@@ -145,20 +163,27 @@ impl CustomOp3 for Normalise {
 
 impl Normalise {
     /// The gradients of x, weight and bias.
-    fn backward(&self, planes: Planes, x: &[f32], weight: &[f32], grad: &[f32]) -> [Vec<f32>; 3] {
-        let Self { mean, inverse_std } = self;
-        let sum_g = planes.sum(|_, at| sum(&grad[at.clone()], &x[at], |g, _| g));
-        let sum_gx =
-            planes.sum(|c, at| sum(&grad[at.clone()], &x[at], |g, x| g * (x - mean[c])) * inverse_std[c]);
+    fn backward(&self, x: &[f32], weight: &[f32], grad: &[f32]) -> [Vec<f32>; 3] {
+        let Self { batch, mean, inverse_std } = self;
+        let sum_g = batch.sum(|_, at, lanes| {
+            lanes.iter_mut().zip(&grad[at..at + LANES]).for_each(|(sum, g)| *sum += g);
+        });
+        let sum_gx = batch.sum(|c, at, lanes| {
+            let pairs = grad[at..at + LANES].iter().zip(&x[at..at + LANES]);
+            lanes.iter_mut().zip(pairs).for_each(|(sum, (g, x))| *sum += g * (x - mean[c]) * inverse_std[c]);
+        });
+        let size = batch.channels * LANES;
         let mut grad_x = vec![0.0; x.len()];
-        grad_x.par_chunks_mut(planes.size).enumerate().for_each(|(p, out)| {
-            let (c, from) = (p % planes.channels, p * planes.size);
-            let of_g = weight[c] * inverse_std[c];
-            let of_x = -of_g * inverse_std[c] * (sum_gx[c] / planes.per_channel()) as f32;
-            let shift = -of_g * (sum_g[c] / planes.per_channel()) as f32 - of_x * mean[c];
-            let plane = from..from + planes.size;
-            for ((out, g), x) in out.iter_mut().zip(&grad[plane.clone()]).zip(&x[plane]) {
-                *out = of_g * g + of_x * x + shift;
+        grad_x.par_chunks_mut(batch.block()).enumerate().for_each(|(block, out)| {
+            let images = batch.lanes(block);
+            for (i, out) in out.chunks_exact_mut(LANES).enumerate() {
+                let (c, at) = (i % batch.channels, block * batch.pixels * size + i * LANES);
+                let of_g = weight[c] * inverse_std[c];
+                let of_x = -of_g * inverse_std[c] * (sum_gx[c] / batch.per_channel()) as f32;
+                let shift = -of_g * (sum_g[c] / batch.per_channel()) as f32 - of_x * mean[c];
+                for (lane, out) in out[..images].iter_mut().enumerate() {
+                    *out = of_g * grad[at + lane] + of_x * x[at + lane] + shift;
+                }
             }
         });
         let single = |sums: Vec<f64>| sums.into_iter().map(|sum| sum as f32).collect();

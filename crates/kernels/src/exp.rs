@@ -1,4 +1,4 @@
-//! The exponential function.
+//! The exponential function, and the sigmoid.
 
 /// eˣ to about one unit in the last place, in straight-line code that the compiler can put into vectors: x = n·ln 2 + r,
 /// a polynomial for eʳ (Cephes' expf), and 2ⁿ through the exponent's bits.
@@ -16,4 +16,10 @@ pub(crate) fn exp(x: f32) -> f32 {
     }
     let y = p * r * r + r + 1.0;
     y * f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
+}
+
+/// 1/(1 + e⁻ˣ).
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
 }

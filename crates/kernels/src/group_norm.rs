@@ -1,58 +1,84 @@
 //! Group normalisation, with SiLU after it in the same pass.
 
-use crate::exp::exp;
-use crate::sum::sum;
-use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor, bail};
+use crate::exp::sigmoid;
+use crate::maps::{FeatureMaps, LANES, Lanes, across};
+use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+use std::sync::OnceLock;
 
-/// Group normalisation of `x` (n, c, …) over `groups` groups of channels with scale `weight` and shift `bias` (c)
+/// Group normalisation of `x` (n, c, h, w) over `groups` groups of channels with scale `weight` and shift `bias` (c)
 /// (Wu & He 2018), then SiLU where `silu` says so: x's shape.
 ///
-/// On the CPU in f32 it is ours; on other devices, in other types and where [`crate::force_candle_ops`] says so it is
-/// made of candle's own ops. Both have gradients for all three. Sums do not depend on the number of threads.
+/// Interleaved maps are ours, others are made of candle's own ops. Both have gradients for all three. Sums do not depend
+/// on the number of threads.
 ///
 /// # Errors
 /// When the shapes do not fit together or `groups` does not divide c.
 pub fn group_norm(
-    x: &Tensor,
+    x: &FeatureMaps,
     weight: &Tensor,
     bias: &Tensor,
     groups: usize,
     eps: f64,
     silu: bool,
-) -> Result<Tensor> {
-    let channels = x.dim(1)?;
+) -> Result<FeatureMaps> {
+    let (_, channels, height, width) = x.dims();
     if groups == 0 || channels % groups != 0 || weight.dims() != [channels] || bias.dims() != [channels] {
         bail!("group norm of {channels} channels with {groups} groups and weight {:?}", weight.dims());
     }
-    if crate::ours(x) && weight.dtype() == DType::F32 {
-        let size = x.elem_count() / (x.dim(0)? * channels).max(1);
-        let op = GroupNorm { channels, per_group: channels / groups, size, eps: eps as f32, silu };
-        return x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op);
+    if x.is_interleaved() {
+        let per_group = channels / groups;
+        let op = GroupNorm {
+            channels,
+            per_group,
+            pixels: height * width,
+            eps: eps as f32,
+            silu,
+            moments: OnceLock::new(),
+        };
+        let values = x.values.contiguous()?;
+        return Ok(x.with(values.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?));
     }
-    let dims = x.dims();
-    let grouped = x.reshape((dims[0], groups, x.elem_count() / (dims[0] * groups)))?;
+    let dims = x.values.dims();
+    let grouped = x.values.reshape((dims[0], groups, ()))?;
     let centred = grouped.broadcast_sub(&grouped.mean_keepdim(D::Minus1)?)?;
     let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
     let normalised = centred.broadcast_div(&(variance + eps)?.sqrt()?)?.reshape(dims)?;
-    let mut per_channel = vec![1; dims.len()];
-    per_channel[1] = channels;
     let y = normalised
-        .broadcast_mul(&weight.reshape(per_channel.as_slice())?)?
-        .broadcast_add(&bias.reshape(per_channel.as_slice())?)?;
-    if silu { y.silu() } else { Ok(y) }
+        .broadcast_mul(&weight.reshape((1, channels, 1, 1))?)?
+        .broadcast_add(&bias.reshape((1, channels, 1, 1))?)?;
+    Ok(x.with(if silu { y.silu()? } else { y }))
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct GroupNorm {
     channels: usize,
     /// Channels in a group.
     per_group: usize,
-    /// Numbers in a channel of one image.
-    size: usize,
+    pixels: usize,
     eps: f32,
     silu: bool,
+    /// Those of the forward pass, for each block and group.
+    moments: OnceLock<Vec<Moments>>,
+}
+
+/// A group's mean and 1/√(variance + eps), for each image.
+#[derive(Debug, Clone, Copy)]
+struct Moments {
+    mean: Lanes,
+    scale: Lanes,
+}
+
+impl GroupNorm {
+    fn groups(&self) -> usize {
+        self.channels / self.per_group
+    }
+
+    /// Numbers in a block of images.
+    fn block(&self) -> usize {
+        self.pixels * self.channels * LANES
+    }
 }
 
 impl CustomOp3 for GroupNorm {
@@ -69,14 +95,14 @@ impl CustomOp3 for GroupNorm {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let values = crate::slice(x, x_layout)?;
+        let x = crate::slice(x, x_layout)?;
         let (weight, bias) = (crate::slice(weight, weight_layout)?, crate::slice(bias, bias_layout)?);
-        let mut out = vec![0.0; values.len()];
-        let image = self.channels * self.size;
+        let mut out = vec![0.0; x.len()];
         let arch = Arch::new();
-        out.par_chunks_mut(image).zip(values.par_chunks(image)).for_each(|(out, x)| {
-            arch.dispatch(Forward { op: self, x, weight, bias, out });
-        });
+        let blocks = out.par_chunks_mut(self.block()).zip(x.par_chunks(self.block()));
+        let moments: Vec<Vec<Moments>> =
+            blocks.map(|(out, x)| arch.dispatch(Forward { op: self, x, weight, bias, out })).collect();
+        self.moments.get_or_init(|| moments.concat());
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
 
@@ -88,53 +114,43 @@ impl CustomOp3 for GroupNorm {
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some(moments) = self.moments.get() else { bail!("group norm's gradient before its result") };
         let grad = grad.contiguous()?;
         let (x_values, grad_values) = (crate::values(x)?, crate::values(&grad)?);
         let (weight_values, bias_values) = (crate::values(weight)?, crate::values(bias)?);
         let (weight_slice, bias_slice) = (weight_values.get(), bias_values.get());
-        let image = self.channels * self.size;
         let mut grad_x = vec![0.0; x.elem_count()];
         let arch = Arch::new();
-        let images: Vec<Vec<f32>> = grad_x
-            .par_chunks_mut(image)
-            .zip(x_values.get().par_chunks(image))
-            .zip(grad_values.get().par_chunks(image))
-            .map(|((grad_x, x), grad)| {
-                let mut sums = vec![0.0; 2 * self.channels];
-                let sums_mut = &mut sums;
+        let blocks: Vec<Vec<[f32; 2]>> = grad_x
+            .par_chunks_mut(self.block())
+            .zip(x_values.get().par_chunks(self.block()))
+            .zip(grad_values.get().par_chunks(self.block()))
+            .zip(moments.par_chunks(self.groups()))
+            .map(|(((grad_x, x), grad), moments)| {
                 let (weight, bias) = (weight_slice, bias_slice);
-                arch.dispatch(Backward { op: self, x, weight, bias, grad, grad_x, sums: sums_mut });
-                sums
+                arch.dispatch(Backward { op: self, x, weight, bias, grad, moments, grad_x })
             })
             .collect();
-        let mut sums = vec![0.0; 2 * self.channels];
-        for image in images {
-            sums.iter_mut().zip(image).for_each(|(sum, value)| *sum += value);
+        let mut sums = vec![[0.0; 2]; self.channels];
+        for block in &blocks {
+            for (sum, part) in sums.iter_mut().zip(block) {
+                sum[0] += part[0];
+                sum[1] += part[1];
+            }
         }
-        let grad_bias = sums.split_off(self.channels);
+        let of = |i: usize| sums.iter().map(|sum| sum[i]).collect::<Vec<f32>>();
         Ok((
             Some(Tensor::from_vec(grad_x, x.shape(), x.device())?),
-            Some(Tensor::from_vec(sums, weight.shape(), x.device())?),
-            Some(Tensor::from_vec(grad_bias, bias.shape(), x.device())?),
+            Some(Tensor::from_vec(of(0), weight.shape(), x.device())?),
+            Some(Tensor::from_vec(of(1), bias.shape(), x.device())?),
         ))
     }
 }
 
-#[inline(always)]
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
-}
+/// Pixels that are worked on together, few enough to stay in the first cache.
+const PIXELS: usize = 8;
 
-/// Mean and 1/√(variance + eps) of a group's values.
-#[inline(always)]
-fn moments(x: &[f32], eps: f32) -> (f32, f32) {
-    let n = x.len() as f32;
-    let mean = sum(x, x, |a, _| a) / n;
-    let variance = sum(x, x, |a, _| (a - mean) * (a - mean)) / n;
-    (mean, 1.0 / (variance + eps).sqrt())
-}
-
-/// One image forward.
+/// One block forward; gives each group's moments.
 struct Forward<'a> {
     op: &'a GroupNorm,
     x: &'a [f32],
@@ -144,77 +160,177 @@ struct Forward<'a> {
 }
 
 impl WithSimd for Forward<'_> {
-    type Output = ();
+    type Output = Vec<Moments>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, _: S) -> Vec<Moments> {
         let Self { op, x, weight, bias, out } = self;
-        let group = op.per_group * op.size;
-        for (g, (x, out)) in x.chunks_exact(group).zip(out.chunks_exact_mut(group)).enumerate() {
-            let (mean, scale) = moments(x, op.eps);
-            for (c, (x, out)) in x.chunks_exact(op.size).zip(out.chunks_exact_mut(op.size)).enumerate() {
-                let c = g * op.per_group + c;
-                let a = weight[c] * scale;
-                let b = bias[c] - mean * a;
-                for (&x, out) in x.iter().zip(out) {
-                    let z = x * a + b;
-                    *out = if op.silu { z * sigmoid(z) } else { z };
+        let moments = moments(op, x);
+        let lines = lines(op, &moments, weight, bias);
+        let pixels = x.chunks_exact(op.channels * LANES).zip(out.chunks_exact_mut(op.channels * LANES));
+        for (x, out) in pixels {
+            let lanes = x.as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0);
+            for ((x, out), (a, b)) in lanes.zip(&lines) {
+                for i in 0..LANES {
+                    let z = x[i] * a[i] + b[i];
+                    out[i] = if op.silu { z * sigmoid(z) } else { z };
                 }
             }
         }
+        moments
     }
 }
 
-/// One image backward. `sums` gets the gradients of the weight and then of the bias.
+/// The moments of each group, in one pass: those of a few pixels at a time, joined as Chan, Golub & LeVeque 1979 do.
+#[inline(always)]
+fn moments(op: &GroupNorm, x: &[f32]) -> Vec<Moments> {
+    let mut mean = vec![[0.0; LANES]; op.groups()];
+    let mut squares = vec![[0.0; LANES]; op.groups()];
+    let mut count = 0.0;
+    for pixels in x.chunks(PIXELS * op.channels * LANES) {
+        let new = (pixels.len() / (op.channels * LANES) * op.per_group) as f32;
+        let (part, of_pair) = (new / (count + new), count * new / (count + new));
+        for (g, (mean, squares)) in mean.iter_mut().zip(&mut squares).enumerate() {
+            let group = || {
+                let pixels = pixels.chunks_exact(op.channels * LANES);
+                let of = move |pixel| group_of(op, pixel, g);
+                pixels.flat_map(of)
+            };
+            let mut sum = [0.0; LANES];
+            for x in group() {
+                for i in 0..LANES {
+                    sum[i] += x[i];
+                }
+            }
+            let mut centre = [0.0; LANES];
+            for i in 0..LANES {
+                centre[i] = sum[i] / new;
+            }
+            let mut about = [0.0; LANES];
+            for x in group() {
+                for i in 0..LANES {
+                    about[i] += (x[i] - centre[i]) * (x[i] - centre[i]);
+                }
+            }
+            for i in 0..LANES {
+                let apart = centre[i] - mean[i];
+                mean[i] += apart * part;
+                squares[i] += about[i] + apart * apart * of_pair;
+            }
+        }
+        count += new;
+    }
+    let mut moments = vec![];
+    for (mean, squares) in mean.into_iter().zip(squares) {
+        let mut scale = [0.0; LANES];
+        for i in 0..LANES {
+            scale[i] = 1.0 / (squares[i] / count + op.eps).sqrt();
+        }
+        moments.push(Moments { mean, scale });
+    }
+    moments
+}
+
+/// The numbers of group `g` in a pixel.
+#[inline(always)]
+fn group_of<'a>(op: &GroupNorm, pixel: &'a [f32], g: usize) -> &'a [Lanes] {
+    let size = op.per_group * LANES;
+    pixel[g * size..(g + 1) * size].as_chunks::<LANES>().0
+}
+
+/// Slope and offset (a, b) of each channel: normalised, scaled and shifted, x is a·x + b.
+#[inline(always)]
+fn lines(op: &GroupNorm, moments: &[Moments], weight: &[f32], bias: &[f32]) -> Vec<(Lanes, Lanes)> {
+    let mut lines = vec![([0.0; LANES], [0.0; LANES]); op.channels];
+    for (c, (a, b)) in lines.iter_mut().enumerate() {
+        let Moments { mean, scale } = &moments[c / op.per_group];
+        for i in 0..LANES {
+            a[i] = weight[c] * scale[i];
+            b[i] = bias[c] - mean[i] * a[i];
+        }
+    }
+    lines
+}
+
+/// One block backward; gives the gradients of each channel's weight and bias.
 struct Backward<'a> {
     op: &'a GroupNorm,
     x: &'a [f32],
     weight: &'a [f32],
     bias: &'a [f32],
     grad: &'a [f32],
+    moments: &'a [Moments],
     grad_x: &'a mut [f32],
-    sums: &'a mut [f32],
 }
 
 impl WithSimd for Backward<'_> {
-    type Output = ();
+    type Output = Vec<[f32; 2]>;
 
     /// With x̂ the normalised values, dz the gradient before SiLU and g = weight·dz: the gradient of x is
     /// (g − mean(g) − x̂·mean(g·x̂)) / std, means over the group.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self { op, x, weight, bias, grad, grad_x, sums } = self;
-        let (grad_weight, grad_bias) = sums.split_at_mut(op.channels);
-        let group = op.per_group * op.size;
-        let groups = x.chunks_exact(group).zip(grad.chunks_exact(group)).zip(grad_x.chunks_exact_mut(group));
-        for (g, ((x, grad), dz)) in groups.enumerate() {
-            let (mean, scale) = moments(x, op.eps);
-            let (mut mean_g, mut mean_gx) = (0.0, 0.0);
-            for i in 0..op.per_group {
-                let c = g * op.per_group + i;
-                let channel = i * op.size..(i + 1) * op.size;
-                let (x, grad, dz) = (&x[channel.clone()], &grad[channel.clone()], &mut dz[channel]);
-                let a = weight[c] * scale;
-                let b = bias[c] - mean * a;
-                for ((&x, &grad), dz) in x.iter().zip(grad).zip(&mut *dz) {
-                    let z = x * a + b;
-                    let s = sigmoid(z);
-                    *dz = if op.silu { grad * s * (1.0 + z * (1.0 - s)) } else { grad };
+    fn with_simd<S: Simd>(self, _: S) -> Vec<[f32; 2]> {
+        let Self { op, x, weight, bias, grad, moments, grad_x } = self;
+        let lines = lines(op, moments, weight, bias);
+        // Σ dz and Σ dz·(x − mean) of each channel.
+        let mut sums = vec![([0.0; LANES], [0.0; LANES]); op.channels];
+        let few = PIXELS * op.channels * LANES;
+        for ((x, grad), dz) in x.chunks(few).zip(grad.chunks(few)).zip(grad_x.chunks_mut(few)) {
+            for (c, (sum, sum_x)) in sums.iter_mut().enumerate() {
+                let ((a, b), mean) = (&lines[c], &moments[c / op.per_group].mean);
+                let (mut local, mut local_x) = (*sum, *sum_x);
+                let (x, grad, dz) =
+                    (x.as_chunks::<LANES>().0, grad.as_chunks::<LANES>().0, dz.as_chunks_mut::<LANES>().0);
+                for at in (c..x.len()).step_by(op.channels) {
+                    let (x, grad, dz) = (&x[at], &grad[at], &mut dz[at]);
+                    for i in 0..LANES {
+                        let z = x[i] * a[i] + b[i];
+                        let s = sigmoid(z);
+                        let d = if op.silu { grad[i] * s * (1.0 + z * (1.0 - s)) } else { grad[i] };
+                        dz[i] = d;
+                        local[i] += d;
+                        local_x[i] += d * (x[i] - mean[i]);
+                    }
                 }
-                grad_bias[c] = sum(dz, dz, |d, _| d);
-                grad_weight[c] = sum(dz, x, |d, x| d * (x - mean)) * scale;
-                mean_g += weight[c] * grad_bias[c];
-                mean_gx += weight[c] * grad_weight[c];
+                (*sum, *sum_x) = (local, local_x);
             }
-            mean_g /= group as f32;
-            mean_gx /= group as f32;
-            for i in 0..op.per_group {
-                let channel = i * op.size..(i + 1) * op.size;
-                let a = weight[g * op.per_group + i] * scale;
-                for (&x, dz) in x[channel.clone()].iter().zip(&mut dz[channel]) {
-                    *dz = *dz * a - scale * (mean_g + (x - mean) * scale * mean_gx);
+        }
+        // The gradient of x is dz·a + x·slope + offset.
+        let mut rest = vec![([0.0; LANES], [0.0; LANES]); op.groups()];
+        let count = (op.per_group * op.pixels) as f32;
+        for (g, (slope, offset)) in rest.iter_mut().enumerate() {
+            let Moments { mean, scale } = &moments[g];
+            let (mut sum_g, mut sum_gx) = ([0.0; LANES], [0.0; LANES]);
+            for c in g * op.per_group..(g + 1) * op.per_group {
+                for i in 0..LANES {
+                    sum_g[i] += weight[c] * sums[c].0[i];
+                    sum_gx[i] += weight[c] * sums[c].1[i];
+                }
+            }
+            for i in 0..LANES {
+                slope[i] = -scale[i] * scale[i] * scale[i] * sum_gx[i] / count;
+                offset[i] = -scale[i] * sum_g[i] / count - slope[i] * mean[i];
+            }
+        }
+        let pixels = x.chunks_exact(op.channels * LANES).zip(grad_x.chunks_exact_mut(op.channels * LANES));
+        for (x, dz) in pixels {
+            let lanes = x.as_chunks::<LANES>().0.iter().zip(dz.as_chunks_mut::<LANES>().0);
+            for (c, ((x, dz), (a, _))) in lanes.zip(&lines).enumerate() {
+                let (slope, offset) = &rest[c / op.per_group];
+                for i in 0..LANES {
+                    dz[i] = dz[i] * a[i] + (x[i] * slope[i] + offset[i]);
                 }
             }
         }
+        let mut totals = vec![];
+        for (c, (sum, sum_x)) in sums.iter().enumerate() {
+            let scale = &moments[c / op.per_group].scale;
+            let mut of_weight = [0.0; LANES];
+            for i in 0..LANES {
+                of_weight[i] = sum_x[i] * scale[i];
+            }
+            totals.push([across(of_weight), across(*sum)]);
+        }
+        totals
     }
 }

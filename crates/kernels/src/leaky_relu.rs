@@ -1,20 +1,21 @@
 //! Leaky ReLU, shifted.
 
+use crate::maps::FeatureMaps;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 /// Leaky ReLU (Maas 2013) with this `slope` below zero, from 0 to 1, minus `shift`: x's shape.
 ///
-/// On the CPU in f32 it is ours; on other devices, in other types and where [`crate::force_candle_ops`] says so it is
-/// made of candle's own ops. Both have a gradient.
+/// Interleaved maps are ours, others are made of candle's own ops. Both have a gradient.
 ///
 /// # Errors
 /// Those of the device.
-pub fn leaky_relu(x: &Tensor, slope: f64, shift: f64) -> Result<Tensor> {
-    if crate::ours(x) {
-        return x.contiguous()?.apply_op1(LeakyRelu { slope: slope as f32, shift: shift as f32 });
-    }
-    (x.relu()? * (1.0 - slope))? + x.affine(slope, -shift)?
+pub fn leaky_relu(x: &FeatureMaps, slope: f64, shift: f64) -> Result<FeatureMaps> {
+    let values = &x.values;
+    Ok(x.with(match x.is_interleaved() {
+        true => values.contiguous()?.apply_op1(LeakyRelu { slope: slope as f32, shift: shift as f32 })?,
+        false => ((values.relu()? * (1.0 - slope))? + values.affine(slope, -shift)?)?,
+    }))
 }
 
 struct LeakyRelu {

@@ -1,5 +1,5 @@
 //! Convolution, norms with activations, and attention as candle custom ops with gradients, on the CPU; candle's own ops
-//! on every other device.
+//! on every other device. All of them work on [`FeatureMaps`], which says how the numbers lie.
 
 mod attention;
 mod batch_norm;
@@ -7,14 +7,17 @@ mod conv;
 mod exp;
 mod group_norm;
 mod leaky_relu;
-mod sum;
+mod maps;
+mod pool;
 mod threads;
 
 pub use attention::attention;
 pub use batch_norm::{BatchNormed, batch_norm};
-pub use conv::conv2d;
+pub use conv::{Shift, conv2d, upsample_conv2d};
 pub use group_norm::group_norm;
 pub use leaky_relu::leaky_relu;
+pub use maps::FeatureMaps;
+pub use pool::halve;
 pub use threads::set_threads;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};

@@ -3,6 +3,7 @@
 use crate::edm::{IMAGE, PIXELS};
 use anyhow::Result;
 use candle_core::Tensor;
+use elucidate_kernels::{FeatureMaps, Shift, conv2d};
 use elucidate_lab::run::Run;
 use elucidate_lab::score::Table;
 
@@ -32,6 +33,6 @@ fn blur(images: &Tensor, sigma: f64) -> Result<Tensor> {
     let line = Tensor::from_vec(weights, 2 * REACH as usize + 1, images.device())?
         .affine(1.0 / f64::from(sum), 0.0)?;
     let kernel = line.unsqueeze(1)?.matmul(&line.unsqueeze(0)?)?.unsqueeze(0)?.unsqueeze(0)?;
-    let light = (images + 1.0)?;
-    Ok((elucidate_kernels::conv2d(&light, &kernel, None, 1, REACH as usize)? - 1.0)?)
+    let light = FeatureMaps::new(&(images + 1.0)?)?;
+    Ok((conv2d(&light, &kernel, Shift::None, 1, REACH as usize)?.to_tensor()? - 1.0)?)
 }

@@ -1,9 +1,9 @@
-//! What only the classifier needs: its activation, batch norm and its pooling.
+//! What only the classifier needs: its activation and batch norm.
 
 use candle_core::{Result, Tensor, Var};
+use candle_nn::VarBuilder;
 use candle_nn::init::{ONE, ZERO};
-use candle_nn::{ModuleT, VarBuilder};
-use elucidate_kernels::{BatchNormed, batch_norm, leaky_relu};
+use elucidate_kernels::{BatchNormed, FeatureMaps, batch_norm, leaky_relu};
 
 /// The activation's slope below zero.
 pub(super) const LEAK: f64 = 0.1;
@@ -12,19 +12,8 @@ pub(super) const LEAK: f64 = 0.1;
 const SHIFT: f64 = 0.4;
 
 /// Leaky ReLU, shifted down: x's shape.
-pub(super) fn activate(x: &Tensor) -> Result<Tensor> {
+pub(super) fn activate(x: &FeatureMaps) -> Result<FeatureMaps> {
     leaky_relu(x, LEAK, SHIFT)
-}
-
-/// Average pooling by 2 of (n, c, h, w), rounding up: at an odd edge the average is over the pixels that exist.
-pub(super) fn halve(x: &Tensor) -> Result<Tensor> {
-    let (_, _, height, width) = x.dims4()?;
-    let (bottom, right) = (height % 2, width % 2);
-    if (bottom, right) == (0, 0) {
-        return x.avg_pool2d(2);
-    }
-    let pool = |x: &Tensor| x.pad_with_zeros(2, 0, bottom)?.pad_with_zeros(3, 0, right)?.avg_pool2d(2);
-    pool(x)?.broadcast_div(&pool(&x.narrow(0, 0, 1)?.narrow(1, 0, 1)?.ones_like()?)?)
 }
 
 /// Batch normalisation (Ioffe & Szegedy 2015) with PyTorch's defaults. The running statistics are parameters like
@@ -63,23 +52,18 @@ impl BatchNorm {
         }
         Ok(())
     }
-}
 
-impl ModuleT for BatchNorm {
-    /// (n, c, …) to the same shape.
-    fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let flat = x.reshape((x.dim(0)?, x.dim(1)?, ()))?;
-        let y = if train {
-            let BatchNormed { y, mean, var } = batch_norm(&flat, &self.weight, &self.bias, Self::EPS)?;
-            self.track(&mean, &var, x.elem_count() / x.dim(1)?)?;
-            y
-        } else {
-            let scale = self.weight.div(&(self.running_var.as_detached_tensor() + Self::EPS)?.sqrt()?)?;
-            let shift = (&self.bias - (self.running_mean.as_detached_tensor() * &scale)?)?;
-            let per_channel = |t: Tensor| t.reshape((1, (), 1));
-            flat.broadcast_mul(&per_channel(scale)?)?.broadcast_add(&per_channel(shift)?)?
-        };
-        y.reshape(x.shape())
+    /// (n, c, h, w) to the same shape. `train` normalises by the batch's statistics and moves the running ones.
+    pub(super) fn forward(&self, x: &FeatureMaps, train: bool) -> Result<FeatureMaps> {
+        if train {
+            let BatchNormed { y, mean, var } = batch_norm(x, &self.weight, &self.bias, Self::EPS)?;
+            let (n, _, height, width) = x.dims();
+            self.track(&mean, &var, n * height * width)?;
+            return Ok(y);
+        }
+        let scale = self.weight.div(&(self.running_var.as_detached_tensor() + Self::EPS)?.sqrt()?)?;
+        let shift = (&self.bias - (self.running_mean.as_detached_tensor() * &scale)?)?;
+        x.affine(&scale, &shift)
     }
 }
 
@@ -91,24 +75,11 @@ mod tests {
     use candle_core::Device;
 
     #[test]
-    fn halving_rounds_up_and_averages_the_pixels_that_exist() -> Result<()> {
-        let ramp = |h: u32, w: u32| {
-            Tensor::arange(0, h * w, &Device::Cpu)?
-                .to_dtype(candle_core::DType::F32)?
-                .reshape((1, 1, h as usize, w as usize))
-        };
-        let halved = |h, w| halve(&ramp(h, w)?)?.squeeze(0)?.squeeze(0)?.to_vec2::<f32>();
-        assert_eq!(halved(2, 4)?, [[2.5, 4.5]]);
-        assert_eq!(halved(3, 3)?, [[2.0, 3.5], [6.5, 8.0]]);
-        assert_eq!(halved(1, 3)?, [[0.5, 2.0]]);
-        Ok(())
-    }
-
-    #[test]
     fn running_statistics_are_parameters_and_serve_in_evaluation() -> Result<()> {
         let (norm, params) = Params::init(&Streams::new(0), &Device::Cpu, |vb| BatchNorm::new(2, vb))?;
-        let x = Tensor::new(&[[[1f32], [10.0]], [[3.0], [10.0]], [[5.0], [16.0]]], &Device::Cpu)?;
-        norm.forward_t(&x, true)?;
+        let x = Tensor::new(&[[1f32, 10.0], [3.0, 10.0], [5.0, 16.0]], &Device::Cpu)?;
+        let x = FeatureMaps::new(&x.reshape((3, 2, 1, 1))?)?;
+        norm.forward(&x, true)?;
         let stats = params.snapshot()?;
         // Means 3 and 12, unbiased variances 4 and 12; a tenth of each joins nine tenths of 0 and 1.
         for (name, expected) in [("running_mean", [0.3, 1.2]), ("running_var", [1.3, 2.1])] {
@@ -116,10 +87,10 @@ mod tests {
                 assert!((value - expected).abs() < 1e-6, "{name}: {value} is not {expected}");
             }
         }
-        let y = norm.forward_t(&x, false)?.flatten_all()?.to_vec1::<f32>()?;
+        let y = norm.forward(&x, false)?.to_tensor()?.flatten_all()?.to_vec1::<f32>()?;
         assert!((y[0] - (1.0 - 0.3) / (1.3f32 + 1e-5).sqrt()).abs() < 1e-6, "{y:?}");
         let copy = BatchNorm::new(2, frozen(&stats, &Device::Cpu))?;
-        assert_eq!(copy.forward_t(&x, false)?.flatten_all()?.to_vec1::<f32>()?, y);
+        assert_eq!(copy.forward(&x, false)?.to_tensor()?.flatten_all()?.to_vec1::<f32>()?, y);
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! What the UNet is built of: residual blocks, attention, and the levels made of them.
 
-use crate::nn::{Conv2d, ConvShape, GroupNorm, linear};
-use candle_core::{D, Module, Result, Tensor, bail};
-use candle_nn::{Linear, VarBuilder};
+use crate::nn::{Conv2d, ConvShape, Dense, GroupNorm, pointwise};
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use elucidate_kernels::{FeatureMaps, attention};
 
 /// What all blocks of one UNet share.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +19,7 @@ pub(super) struct Common {
 pub(super) struct ResnetBlock {
     norm1: GroupNorm,
     conv1: Conv2d,
-    time_emb_proj: Linear,
+    time_emb_proj: Dense,
     norm2: GroupNorm,
     conv2: Conv2d,
     conv_shortcut: Option<Conv2d>,
@@ -38,7 +39,7 @@ impl ResnetBlock {
         Ok(Self {
             norm1: GroupNorm::new(groups, before, eps, true, vb.pp("norm1"))?,
             conv1: Conv2d::new(ConvShape::same(before, after, 3), vb.pp("conv1"))?,
-            time_emb_proj: linear(time_dim, after, vb.pp("time_emb_proj"))?,
+            time_emb_proj: Dense::new(time_dim, after, vb.pp("time_emb_proj"))?,
             norm2: GroupNorm::new(groups, after, eps, true, vb.pp("norm2"))?,
             conv2: Conv2d::new(ConvShape::same(after, after, 3), vb.pp("conv2"))?,
             conv_shortcut: (before != after).then(shortcut).transpose()?,
@@ -46,32 +47,36 @@ impl ResnetBlock {
         })
     }
 
-    /// `x` (n, before, h, w), `time` (n, time_dim) after SiLU: (n, after, h, w).
-    pub(super) fn forward(&self, x: &Tensor, time: &Tensor) -> Result<Tensor> {
-        let h = self.conv1.forward(&self.norm1.forward(x)?)?;
-        let time = self.time_emb_proj.forward(time)?.unsqueeze(2)?.unsqueeze(3)?;
-        let h = h.broadcast_add(&time)?;
+    /// `x` (n, before, h, w), `time` (n, time_dim, 1, 1) after SiLU: (n, after, h, w).
+    pub(super) fn forward(&self, x: &FeatureMaps, time: &FeatureMaps) -> Result<FeatureMaps> {
+        let h = self.conv1.forward_shifted(&self.norm1.forward(x)?, &self.shift(time)?)?;
         let h = self.conv2.forward(&self.norm2.forward(&h)?)?;
         let sum = match &self.conv_shortcut {
-            Some(shortcut) => (shortcut.forward(x)? + h)?,
-            None => (x + h)?,
+            Some(shortcut) => shortcut.forward(x)?.add(&h)?,
+            None => x.add(&h)?,
         };
         scaled(sum, self.scale)
     }
+
+    /// What the time adds to the first convolution, its bias included: (n, after, 1, 1).
+    fn shift(&self, time: &FeatureMaps) -> Result<FeatureMaps> {
+        let Dense { weight, bias } = &self.time_emb_proj;
+        pointwise(time, weight, &self.conv1.bias().map_or(Ok(bias.clone()), |b| bias + b)?)
+    }
 }
 
-fn scaled(sum: Tensor, scale: f64) -> Result<Tensor> {
-    if scale == 1.0 { Ok(sum) } else { sum / scale }
+fn scaled(sum: FeatureMaps, scale: f64) -> Result<FeatureMaps> {
+    if scale == 1.0 { Ok(sum) } else { sum.scale(1.0 / scale) }
 }
 
 /// Self-attention over the pixels, with the input added (diffusers' `Attention` as its UNet blocks use it).
 #[derive(Debug, Clone)]
 pub(super) struct Attention {
     group_norm: GroupNorm,
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
-    to_out: Linear,
+    to_q: Dense,
+    to_k: Dense,
+    to_v: Dense,
+    to_out: Dense,
     heads: usize,
     scale: f64,
 }
@@ -85,7 +90,7 @@ impl Attention {
             Some(width) => channels / width,
             None => 1,
         };
-        let part = |name| linear(channels, channels, vb.pp(name));
+        let part = |name| Dense::new(channels, channels, vb.pp(name));
         Ok(Self {
             group_norm: GroupNorm::new(common.groups, channels, common.eps, false, vb.pp("group_norm"))?,
             to_q: part("to_q")?,
@@ -98,24 +103,14 @@ impl Attention {
     }
 
     /// (n, channels, h, w) to the same.
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (n, channels, height, width) = x.dims4()?;
-        let pixels = self.group_norm.forward(x)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
-        let head_dim = channels / self.heads;
-        let split = |part: &Linear| -> Result<Tensor> {
-            let y = part.forward(&pixels)?.reshape((n, height * width, self.heads, head_dim))?;
-            y.transpose(1, 2)?.contiguous()?.flatten(0, 1)
-        };
-        let scale = 1.0 / (head_dim as f64).sqrt();
-        let y = elucidate_kernels::attention(
-            &split(&self.to_q)?,
-            &split(&self.to_k)?,
-            &split(&self.to_v)?,
-            scale,
-        )?;
-        let y = y.reshape((n, self.heads, height * width, head_dim))?.transpose(1, 2)?.flatten_from(2)?;
-        let y = self.to_out.forward(&y)?.transpose(1, D::Minus1)?.reshape((n, channels, height, width))?;
-        scaled((x + y)?, self.scale)
+    pub(super) fn forward(&self, x: &FeatureMaps) -> Result<FeatureMaps> {
+        let (_, channels, ..) = x.dims();
+        let [q, k, v] = [&self.to_q, &self.to_k, &self.to_v];
+        let weight = Tensor::cat(&[&q.weight, &k.weight, &v.weight], 0)?;
+        let bias = Tensor::cat(&[&q.bias, &k.bias, &v.bias], 0)?;
+        let qkv = pointwise(&self.group_norm.forward(x)?, &weight, &bias)?;
+        let y = attention(&qkv, self.heads, 1.0 / ((channels / self.heads) as f64).sqrt())?;
+        scaled(x.add(&self.to_out.forward(&y)?)?, self.scale)
     }
 }
 
@@ -140,7 +135,7 @@ impl Layers {
         })
     }
 
-    fn layer(&self, i: usize, x: &Tensor, time: &Tensor) -> Result<Tensor> {
+    fn layer(&self, i: usize, x: &FeatureMaps, time: &FeatureMaps) -> Result<FeatureMaps> {
         let x = self.resnets[i].forward(x, time)?;
         match self.attentions.get(i) {
             Some(attention) => attention.forward(&x),
@@ -176,7 +171,12 @@ impl Down {
     }
 
     /// Pushes what each of its steps makes onto `skips` and returns the last.
-    pub(super) fn forward(&self, mut x: Tensor, time: &Tensor, skips: &mut Vec<Tensor>) -> Result<Tensor> {
+    pub(super) fn forward(
+        &self,
+        mut x: FeatureMaps,
+        time: &FeatureMaps,
+        skips: &mut Vec<FeatureMaps>,
+    ) -> Result<FeatureMaps> {
         for i in 0..self.layers.resnets.len() {
             x = self.layers.layer(i, &x, time)?;
             skips.push(x.clone());
@@ -214,19 +214,22 @@ impl Up {
     }
 
     /// Pops its skips off `skips`.
-    pub(super) fn forward(&self, mut x: Tensor, time: &Tensor, skips: &mut Vec<Tensor>) -> Result<Tensor> {
+    pub(super) fn forward(
+        &self,
+        mut x: FeatureMaps,
+        time: &FeatureMaps,
+        skips: &mut Vec<FeatureMaps>,
+    ) -> Result<FeatureMaps> {
         for i in 0..self.layers.resnets.len() {
             let Some(skip) = skips.pop() else { bail!("a level on the way up has no skip left") };
-            if x.dims()[2..] != skip.dims()[2..] {
+            let ((_, _, height, width), (_, _, skip_height, skip_width)) = (x.dims(), skip.dims());
+            if (height, width) != (skip_height, skip_width) {
                 bail!("height and width must be divisible by two at every downsampling");
             }
-            x = self.layers.layer(i, &Tensor::cat(&[&x, &skip], 1)?, time)?;
+            x = self.layers.layer(i, &x.cat(&skip)?, time)?;
         }
         match &self.upsampler {
-            Some(conv) => {
-                let (_, _, height, width) = x.dims4()?;
-                conv.forward(&x.upsample_nearest2d(2 * height, 2 * width)?)
-            }
+            Some(conv) => conv.forward_upsampled(&x),
             None => Ok(x),
         }
     }

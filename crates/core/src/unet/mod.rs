@@ -9,10 +9,11 @@ pub use config::{DownBlock, UNet2DConfig, UpBlock};
 pub use folder::{load_model, save_model};
 pub use init::notebook_init;
 
-use crate::nn::{Conv2d, ConvShape, GroupNorm, linear};
+use crate::nn::{Conv2d, ConvShape, Dense, GroupNorm};
 use blocks::{Attention, Common, Down, ResnetBlock, Up};
-use candle_core::{D, Module, Result, Tensor};
-use candle_nn::{Linear, VarBuilder};
+use candle_core::{D, Result, Tensor};
+use candle_nn::VarBuilder;
+use elucidate_kernels::FeatureMaps;
 
 /// diffusers' `UNet2DModel`: a U-shaped stack of residual blocks with attention, told a time for each image (Ho 2020,
 /// appendix B).
@@ -20,7 +21,7 @@ use candle_nn::{Linear, VarBuilder};
 pub struct UNet2DModel {
     config: UNet2DConfig,
     conv_in: Conv2d,
-    time_embedding: (Linear, Linear),
+    time_embedding: (Dense, Dense),
     down_blocks: Vec<Down>,
     mid_resnets: (ResnetBlock, ResnetBlock),
     mid_attention: Option<Attention>,
@@ -54,8 +55,8 @@ impl UNet2DModel {
         Ok(Self {
             conv_in: Conv2d::new(ConvShape::same(config.in_channels, top, 3), vb.pp("conv_in"))?,
             time_embedding: (
-                linear(top, common.time_dim, time.pp("linear_1"))?,
-                linear(common.time_dim, common.time_dim, time.pp("linear_2"))?,
+                Dense::new(top, common.time_dim, time.pp("linear_1"))?,
+                Dense::new(common.time_dim, common.time_dim, time.pp("linear_2"))?,
             ),
             down_blocks: down_blocks(config, common, vb.pp("down_blocks"))?,
             mid_resnets: (mid_resnet(0)?, mid_resnet(1)?),
@@ -92,9 +93,10 @@ impl UNet2DModel {
         )?;
         let (linear_1, linear_2) = &self.time_embedding;
         // Every residual block puts the embedding through SiLU first: once is enough.
+        let time = FeatureMaps::new(&time.unsqueeze(2)?.unsqueeze(3)?)?;
         let time = linear_2.forward(&linear_1.forward(&time)?.silu()?)?.silu()?;
         let sample = if self.config.center_input_sample { sample.affine(2.0, -1.0)? } else { sample.clone() };
-        let mut x = self.conv_in.forward(&sample)?;
+        let mut x = self.conv_in.forward(&FeatureMaps::new(&sample)?)?;
         let mut skips = vec![x.clone()];
         for block in &self.down_blocks {
             x = block.forward(x, &time, &mut skips)?;
@@ -107,7 +109,7 @@ impl UNet2DModel {
         for block in &self.up_blocks {
             x = block.forward(x, &time, &mut skips)?;
         }
-        self.conv_out.forward(&self.conv_norm_out.forward(&x)?)
+        self.conv_out.forward(&self.conv_norm_out.forward(&x)?)?.to_tensor()
     }
 }
 

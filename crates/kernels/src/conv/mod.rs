@@ -1,52 +1,108 @@
 //! Convolution on the CPU, with its gradients.
 
-mod geometry;
+mod plan;
 mod product;
+mod weights;
 
+use crate::maps::{FeatureMaps, LANES, across};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
-use geometry::Geometry;
-use product::{Correlation, Panels, Product, Tile};
+use plan::{Plan, Size};
+use product::{Panels, Product};
+pub(crate) use product::{vectors, vectors_mut};
 use pulp::Arch;
 use rayon::prelude::*;
-use std::cell::RefCell;
+use weights::{TILE, WeightGradient};
+
+/// What a convolution adds to its sums.
+#[derive(Debug, Clone, Copy)]
+pub enum Shift<'a> {
+    /// Nothing.
+    None,
+    /// One number for each channel, (out).
+    Channels(&'a Tensor),
+    /// One number for each channel of each image: maps of one pixel.
+    Images(&'a FeatureMaps),
+}
 
 /// Convolution of `x` (n, in, h, w) with `weight` (out, in, k, k), zero-padded by `padding` on each side: (n, out, h',
-/// w') with h' = ⌊(h + 2·padding − k)/stride⌋ + 1; `bias` (out) is added.
+/// w') with h' = ⌊(h + 2·padding − k)/stride⌋ + 1; `shift` is added.
 ///
-/// On the CPU in f32 it is ours; on other devices, in other types and where [`crate::force_candle_ops`] says so it is
-/// candle's own. Both have gradients for all three. Sums do not depend on the number of threads.
+/// Interleaved maps are ours, others candle's own op. Both have gradients for all three. Sums do not depend on the
+/// number of threads.
 ///
 /// # Errors
 /// When the shapes do not fit together.
 pub fn conv2d(
-    x: &Tensor,
+    x: &FeatureMaps,
     weight: &Tensor,
-    bias: Option<&Tensor>,
+    shift: Shift,
     stride: usize,
     padding: usize,
-) -> Result<Tensor> {
-    let ours = crate::ours(x) && weight.dtype() == DType::F32;
-    let (x_dims, weight_dims) = (x.dims4()?, weight.dims4()?);
-    if x_dims.1 != weight_dims.1 {
-        bail!("a convolution over {} channels is given {}", weight_dims.1, x_dims.1);
+) -> Result<FeatureMaps> {
+    let (_, channels, height, width) = x.dims();
+    let (out_channels, in_channels, kernel, kernel_width) = weight.dims4()?;
+    if in_channels != channels || kernel != kernel_width {
+        bail!("a convolution of weight {:?} is given {channels} channels", weight.dims());
     }
-    match Geometry::new(x_dims.into(), weight_dims.into(), stride, padding) {
-        Some(geometry) if ours => {
-            let no_bias = Tensor::zeros(weight_dims.0, DType::F32, x.device());
-            let bias = bias.cloned().map_or(no_bias, Ok)?.contiguous()?;
-            x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, Convolution(geometry))
-        }
-        _ => {
-            let y = x.conv2d(weight, padding, stride, 1, 1)?;
-            match bias {
-                Some(b) => y.broadcast_add(&b.reshape((1, (), 1, 1))?),
-                None => Ok(y),
-            }
-        }
+    let size = Size { height, width, channels };
+    let Some(plan) = Plan::convolution(size, out_channels, kernel, stride, padding) else {
+        bail!("a kernel of {kernel} with padding {padding} and stride {stride} on maps {height} by {width}");
+    };
+    if x.is_interleaved() {
+        return apply(plan, x, weight, shift);
+    }
+    shifted(x.with(x.values.conv2d(weight, padding, stride, 1, 1)?), shift)
+}
+
+/// Upsampling of `x` (n, in, h, w) by two, each pixel becoming four, then convolution with `weight` (out, in, 3, 3) that
+/// keeps the size: (n, out, 2h, 2w).
+///
+/// Interleaved maps are ours, which never writes the upsampled maps; others are candle's own ops. Both have gradients
+/// for all three. Sums do not depend on the number of threads.
+///
+/// # Errors
+/// When the shapes do not fit together.
+pub fn upsample_conv2d(x: &FeatureMaps, weight: &Tensor, shift: Shift) -> Result<FeatureMaps> {
+    let (_, channels, height, width) = x.dims();
+    if weight.dims()[1..] != [channels, 3, 3] {
+        bail!("a convolution of weight {:?} is given {channels} channels", weight.dims());
+    }
+    if x.is_interleaved() {
+        let plan = Plan::upsampling(Size { height, width, channels }, weight.dim(0)?);
+        return apply(plan, x, weight, shift);
+    }
+    let up = x.values.upsample_nearest2d(2 * height, 2 * width)?;
+    shifted(x.with(up.conv2d(weight, 1, 1, 1, 1)?), shift)
+}
+
+fn shifted(y: FeatureMaps, shift: Shift) -> Result<FeatureMaps> {
+    match shift {
+        Shift::None => Ok(y),
+        Shift::Channels(b) => Ok(y.with(y.values.broadcast_add(&b.reshape((1, (), 1, 1))?)?)),
+        Shift::Images(b) => Ok(y.with(y.values.broadcast_add(&b.values)?)),
     }
 }
 
-struct Convolution(Geometry);
+fn apply(plan: Plan, x: &FeatureMaps, weight: &Tensor, shift: Shift) -> Result<FeatureMaps> {
+    let out = plan.output.channels;
+    let (n, ..) = x.dims();
+    let shift = match shift {
+        Shift::None => Tensor::zeros(out, DType::F32, weight.device())?,
+        Shift::Channels(b) if b.dims() == [out] => b.contiguous()?,
+        Shift::Images(b) if b.is_interleaved() && b.dims() == (n, out, 1, 1) => b.values.contiguous()?,
+        _ => bail!("a convolution to {out} channels is given a shift of another shape: {shift:?}"),
+    };
+    let places = weight.elem_count() / (out * plan.input.channels);
+    let op = Convolution { adjoint: plan.adjoint(), plan, places };
+    Ok(x.with(x.values.contiguous()?.apply_op3(&weight.contiguous()?, &shift, op)?))
+}
+
+struct Convolution {
+    plan: Plan,
+    adjoint: Plan,
+    /// Weights for each pair of channels.
+    places: usize,
+}
 
 impl CustomOp3 for Convolution {
     fn name(&self) -> &'static str {
@@ -59,183 +115,109 @@ impl CustomOp3 for Convolution {
         x_layout: &Layout,
         weight: &CpuStorage,
         weight_layout: &Layout,
-        bias: &CpuStorage,
-        bias_layout: &Layout,
+        shift: &CpuStorage,
+        shift_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let x = crate::slice(x, x_layout)?;
+        let Self { plan, places, .. } = self;
         let weight = crate::slice(weight, weight_layout)?;
-        let bias = crate::slice(bias, bias_layout)?;
-        let g = &self.0;
-        let shape = Shape::from((g.images, g.out_channels, g.out_height, g.out_width));
-        Ok((CpuStorage::F32(forward(g, x, weight, bias)), shape))
+        let depth = plan.input.channels;
+        let kernel = |o: usize, d: usize| &weight[(o * depth + d) * places..][..*places];
+        let x = crate::slice(x, x_layout)?;
+        let out = multiply(plan, kernel, crate::slice(shift, shift_layout)?, x);
+        let Size { height, width, channels } = plan.output;
+        Ok((CpuStorage::F32(out), Shape::from((x_layout.dims()[0], height, width, channels, LANES))))
     }
 
     fn bwd(
         &self,
         x: &Tensor,
         weight: &Tensor,
-        bias: &Tensor,
+        shift: &Tensor,
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let g = &self.0;
+        let Self { plan, adjoint, places } = self;
         let grad = grad.contiguous()?;
-        let (x_values, weight_values) = (crate::values(x)?, crate::values(weight)?);
-        let grad_values = crate::values(&grad)?;
-        let grad_x = x.track_op().then(|| input_gradient(g, grad_values.get(), weight_values.get()));
-        let (grad_weight, grad_bias) = weight_gradient(g, x_values.get(), grad_values.get());
+        let (x_values, grad_values, weight_values) =
+            (crate::values(x)?, crate::values(&grad)?, crate::values(weight)?);
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
-        Ok((
-            grad_x.map(|values| tensor(values, x)).transpose()?,
-            Some(tensor(grad_weight, weight)?),
-            Some(tensor(grad_bias, bias)?),
-        ))
+        let grad_x = match x.track_op() {
+            true => {
+                let (weight, depth) = (weight_values.get(), plan.input.channels);
+                let kernel = |d: usize, o: usize| &weight[(o * depth + d) * places..][..*places];
+                let zeros = vec![0.0; depth];
+                Some(tensor(multiply(adjoint, kernel, &zeros, grad_values.get()), x)?)
+            }
+            false => None,
+        };
+        let grad_weight = tensor(weight_gradient(plan, x_values.get(), grad_values.get(), *places), weight)?;
+        let grad_shift = tensor(shift_gradient(plan, grad_values.get(), shift.rank() == 1), shift)?;
+        Ok((grad_x, Some(grad_weight), Some(grad_shift)))
     }
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Lends `sizes` numbers of this thread's buffer, all zero, in as many parts.
-fn with_scratch<const N: usize, R>(sizes: [usize; N], work: impl FnOnce([&mut [f32]; N]) -> R) -> R {
-    SCRATCH.with_borrow_mut(|buffer| {
-        let size = sizes.iter().sum();
-        if buffer.len() < size {
-            buffer.resize(size, 0.0);
+/// Applies a plan to all blocks of `x`. `shift` is (channels) or (blocks, channels, 16).
+fn multiply<'a>(
+    plan: &Plan,
+    kernel: impl Fn(usize, usize) -> &'a [f32],
+    shift: &[f32],
+    x: &[f32],
+) -> Vec<f32> {
+    let Plan { input, output, phases, .. } = plan;
+    let panels: Vec<Panels> = phases
+        .iter()
+        .map(|phase| Panels::pack(phase, output.channels, input.channels, &kernel))
+        .collect();
+    let in_size = input.pixels() * input.channels * LANES;
+    let out_size = output.pixels() * output.channels * LANES;
+    let mut out = vec![0.0; x.len() / in_size * out_size];
+    let of_channels: Vec<f32> = match shift.len() == output.channels {
+        true => shift.iter().flat_map(|&s| [s; LANES]).collect(),
+        false => vec![],
+    };
+    let arch = Arch::new();
+    out.par_chunks_mut(out_size).zip(x.par_chunks(in_size)).enumerate().for_each(|(block, (out, input))| {
+        let shift = match of_channels.is_empty() {
+            true => &shift[block * output.channels * LANES..][..output.channels * LANES],
+            false => &of_channels,
+        };
+        for (phase, panels) in phases.iter().zip(&panels) {
+            arch.dispatch(Product { plan, phase, panels, shift, input, out });
         }
-        let mut rest = &mut buffer[..size];
-        rest.fill(0.0);
-        work(sizes.map(|size| {
-            let (part, tail) = std::mem::take(&mut rest).split_at_mut(size);
-            rest = tail;
-            part
-        }))
-    })
-}
-
-fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
-    let (in_size, out_size) = g.image_sizes();
-    let arch = Arch::new();
-    let tile = Tile::new(arch);
-    let depth = g.in_channels * g.taps();
-    let panels = Panels::pack(tile, g.out_channels, depth, |o, k| weight[o * depth + k]);
-    let offsets = input_offsets(g);
-    let len = g.plane().next_multiple_of(tile.width);
-    let planes_size = g.in_channels * g.phases() * g.plane() + g.max_shift() + tile.width;
-    let mut out = vec![0.0; g.images * out_size];
-    out.par_chunks_mut(g.group * out_size).zip(x.par_chunks(g.group * in_size)).for_each(|(out, x)| {
-        with_scratch([planes_size, tile.max_rows() * len], |[planes, rows]| {
-            g.pack_input(x, planes);
-            for panel in panels.iter() {
-                let channels = panel.first..panel.first + panel.rows;
-                for (row, o) in rows.chunks_exact_mut(len).zip(channels.clone()) {
-                    row.fill(bias[o]);
-                }
-                arch.dispatch(Product { panel, offsets: &offsets, planes, out: rows, len });
-                for (row, o) in rows.chunks_exact(len).zip(channels) {
-                    g.unpack_output(row, o, out);
-                }
-            }
-        });
     });
     out
 }
 
-/// Where each (channel, tap) of the input's planes begins, as seen from an output pixel.
-fn input_offsets(g: &Geometry) -> Vec<usize> {
-    (0..g.in_channels * g.taps())
-        .map(|k| {
-            let (c, tap) = (k / g.taps(), k % g.taps());
-            (c * g.phases() + g.phase(tap)) * g.plane() + g.shift(tap)
-        })
-        .collect()
-}
-
-/// The gradient of the input: for each phase, the product of the transposed weight with the output's gradient, read
-/// backwards from the shift of each tap. It is the adjoint of the forward pass in the same layout.
-fn input_gradient(g: &Geometry, grad: &[f32], weight: &[f32]) -> Vec<f32> {
-    let (in_size, out_size) = g.image_sizes();
+/// Σ grad·x over images and pixels, for each weight.
+fn weight_gradient(plan: &Plan, input: &[f32], grad: &[f32], places: usize) -> Vec<f32> {
+    let row = plan.input.channels * places;
+    let mut out = vec![0.0; plan.output.channels * row];
     let arch = Arch::new();
-    let tile = Tile::new(arch);
-    let len = g.plane().next_multiple_of(tile.width);
-    let taps = |phase| (0..g.taps()).filter(move |&tap| g.phase(tap) == phase).collect::<Vec<_>>();
-    // With a stride over the kernel's size some phases have no taps: their gradient stays zero.
-    let phases: Vec<(usize, Panels, Vec<usize>)> = (0..g.phases())
-        .map(|phase| (phase, taps(phase)))
-        .filter(|(_, taps)| !taps.is_empty())
-        .map(|(phase, taps)| {
-            let depth = g.out_channels * taps.len();
-            let panels = Panels::pack(tile, g.in_channels, depth, |c, k| {
-                weight[((k / taps.len()) * g.in_channels + c) * g.taps() + taps[k % taps.len()]]
-            });
-            let offset =
-                |k: usize| (k / taps.len()) * g.plane() + g.max_shift() - g.shift(taps[k % taps.len()]);
-            (phase, panels, (0..depth).map(offset).collect())
-        })
-        .collect();
-    let planes_size = g.out_channels * g.plane() + g.max_shift() + tile.width;
-    let mut out = vec![0.0; g.images * in_size];
-    out.par_chunks_mut(g.group * in_size).zip(grad.par_chunks(g.group * out_size)).for_each(|(out, grad)| {
-        with_scratch([planes_size, tile.max_rows() * len], |[planes, rows]| {
-            g.pack_output(grad, &mut planes[g.max_shift()..]);
-            for (phase, panels, offsets) in &phases {
-                for panel in panels.iter() {
-                    rows.fill(0.0);
-                    arch.dispatch(Product { panel, offsets, planes, out: rows, len });
-                    let channels = panel.first..panel.first + panel.rows;
-                    for (row, c) in rows.chunks_exact(len).zip(channels) {
-                        g.unpack_input(row, c, *phase, out);
-                    }
-                }
-            }
-        });
+    out.par_chunks_mut(TILE * row).enumerate().for_each(|(i, out)| {
+        arch.dispatch(WeightGradient { plan, input, grad, first: i * TILE, out, places });
     });
     out
 }
 
-/// Into how many parts the sum over images is split: fixed, so that the sum's order does not depend on the threads.
-const PARTS: usize = 8;
-
-/// The gradients of weight and bias.
-fn weight_gradient(g: &Geometry, x: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (in_size, out_size) = g.image_sizes();
-    let arch = Arch::new();
-    let tile = Tile::new(arch);
-    let offsets = input_offsets(g);
-    let weights = g.out_channels * offsets.len();
-    let x_size = g.in_channels * g.phases() * g.plane() + g.max_shift() + tile.width;
-    let y_size = g.out_channels * g.plane();
-    let part = g.images.div_ceil(g.group).div_ceil(PARTS) * g.group;
-    let parts: Vec<Vec<f32>> = grad
-        .par_chunks(part * out_size)
-        .zip(x.par_chunks(part * in_size))
-        .map(|(grad, x)| {
-            let mut sums = vec![0.0; weights + g.out_channels];
-            let (weight, bias) = sums.split_at_mut(weights);
-            for (grad, x) in grad.chunks(g.group * out_size).zip(x.chunks(g.group * in_size)) {
-                with_scratch([x_size, y_size], |[x_planes, y_planes]| {
-                    g.pack_input(x, x_planes);
-                    g.pack_output(grad, y_planes);
-                    for (sum, plane) in bias.iter_mut().zip(y_planes.chunks_exact(g.plane())) {
-                        *sum += crate::sum::sum(plane, plane, |value, _| value);
-                    }
-                    arch.dispatch(Correlation {
-                        y: y_planes,
-                        plane: g.plane(),
-                        x: x_planes,
-                        offsets: &offsets,
-                        out: weight,
-                    });
-                });
-            }
-            sums
-        })
-        .collect();
-    let mut sums = vec![0.0; weights + g.out_channels];
-    for part in parts {
-        sums.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
+/// Σ grad over pixels, (blocks, channels, 16), and where the shift is the same for all images over these too, (channels).
+fn shift_gradient(plan: &Plan, grad: &[f32], of_channels: bool) -> Vec<f32> {
+    let channels = plan.output.channels * LANES;
+    let mut sums = vec![];
+    for block in grad.chunks_exact(plan.output.pixels() * channels) {
+        let mut sum = vec![0.0; channels];
+        for pixel in block.chunks_exact(channels) {
+            sum.iter_mut().zip(pixel).for_each(|(sum, grad)| *sum += grad);
+        }
+        sums.extend(sum);
     }
-    let bias = sums.split_off(weights);
-    (sums, bias)
+    if !of_channels {
+        return sums;
+    }
+    let mut total = vec![0.0; plan.output.channels];
+    for block in sums.chunks_exact(channels) {
+        for (total, lanes) in total.iter_mut().zip(block.as_chunks::<LANES>().0) {
+            *total += across(*lanes);
+        }
+    }
+    total
 }

@@ -1,60 +1,15 @@
-//! The two matrix products that a convolution is made of, in registers of whatever vectors the processor has.
+//! The product of weights and pixels, in registers of whatever vectors the processor has.
 
-use pulp::{Arch, Simd, WithSimd};
-use std::array::from_fn;
+use super::plan::{Phase, Plan};
+use crate::maps::LANES;
+use pulp::{Simd, WithSimd};
 
-/// Depth of the left factor that is summed over before the next block, so that a panel stays in the first cache.
-const DEPTH: usize = 768;
-
-/// Rows of a small panel, for what does not fill a tall one.
+/// Rows of a tall panel and of a small one.
+const TALL: usize = 6;
 const SMALL: usize = 4;
 
-/// The register tile of this processor. Sums, a piece of the right factor and one number of the left fill the vector
-/// registers: 6 × 2 vectors where there are 16, 8 × 3 where there are 32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tile {
-    /// Rows of a tall panel.
-    rows: usize,
-    /// Numbers of the right factor at a time.
-    pub(crate) width: usize,
-}
-
-impl Tile {
-    pub(crate) fn new(arch: Arch) -> Self {
-        struct Ask;
-        impl WithSimd for Ask {
-            type Output = Tile;
-            #[inline(always)]
-            fn with_simd<S: Simd>(self, _: S) -> Tile {
-                match S::REGISTER_COUNT {
-                    32.. => Tile { rows: 8, width: 3 * S::F32_LANES },
-                    _ => Tile { rows: 6, width: 2 * S::F32_LANES },
-                }
-            }
-        }
-        arch.dispatch(Ask)
-    }
-
-    /// The largest number of rows in a panel.
-    pub(crate) fn max_rows(&self) -> usize {
-        self.rows.max(SMALL)
-    }
-
-    /// How many rows each panel holds of a factor of `rows` rows: tall ones, and as many small ones as it takes to come
-    /// out even; else small ones only, the last of them not full.
-    fn split(&self, rows: usize) -> Vec<usize> {
-        for small in 0..=rows / SMALL {
-            let rest = rows - small * SMALL;
-            if rest.is_multiple_of(self.rows) {
-                return [vec![self.rows; rest / self.rows], vec![SMALL; small]].concat();
-            }
-        }
-        vec![SMALL; rows.div_ceil(SMALL)]
-    }
-}
-
-/// A left factor packed for [`Product`]: panels of some rows each, a panel as (depth, rows), zeros where the last one is
-/// not full.
+/// The weights of a phase, packed as they are read: panels of output channels, a panel as (taps, depth, rows), zeros
+/// where the last one is not full.
 #[derive(Debug, Clone)]
 pub(crate) struct Panels {
     values: Vec<f32>,
@@ -63,121 +18,160 @@ pub(crate) struct Panels {
     depth: usize,
 }
 
-/// A panel: its first row, how many rows it holds (and how many of them are real), and its values.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Panel<'a> {
-    pub(crate) first: usize,
-    pub(crate) rows: usize,
-    pub(crate) height: usize,
-    values: &'a [f32],
+/// How many rows each panel holds of `rows`: tall ones, and as many small ones as it takes to come out even; else small
+/// ones only, the last of them not full.
+fn heights(rows: usize) -> Vec<usize> {
+    for small in 0..=rows / SMALL {
+        let rest = rows - small * SMALL;
+        if rest.is_multiple_of(TALL) {
+            return [vec![TALL; rest / TALL], vec![SMALL; small]].concat();
+        }
+    }
+    vec![SMALL; rows.div_ceil(SMALL)]
 }
 
 impl Panels {
-    /// Packs a (rows, depth) factor, given as a function of its indices.
-    pub(crate) fn pack(tile: Tile, rows: usize, depth: usize, value: impl Fn(usize, usize) -> f32) -> Self {
-        let heights = tile.split(rows);
-        let mut values = Vec::with_capacity(heights.iter().sum::<usize>() * depth);
+    /// Packs the weights of `phase`: `rows` output channels by `depth` input channels; `kernel`(row, depth) are the
+    /// weights of one pair of channels, by their place in the kernel.
+    pub(crate) fn pack<'a>(
+        phase: &Phase,
+        rows: usize,
+        depth: usize,
+        kernel: impl Fn(usize, usize) -> &'a [f32],
+    ) -> Self {
+        let heights = heights(rows);
+        let total: usize = heights.iter().sum();
+        let mut values = vec![0.0; total * depth * phase.taps.len()];
         let mut first = 0;
         for &height in &heights {
-            for k in 0..depth {
-                values.extend((first..first + height).map(|m| if m < rows { value(m, k) } else { 0.0 }));
+            let panel = &mut values[first * depth * phase.taps.len()..];
+            for row in first..(first + height).min(rows) {
+                for d in 0..depth {
+                    let weights = kernel(row, d);
+                    for (t, tap) in phase.taps.iter().enumerate() {
+                        let weight = tap.places[1..]
+                            .iter()
+                            .fold(weights[tap.places[0]], |sum, &place| sum + weights[place]);
+                        panel[(t * depth + d) * height + row - first] = weight;
+                    }
+                }
             }
             first += height;
         }
         Self { values, heights, rows, depth }
     }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Panel<'_>> {
-        self.heights.iter().scan(0, |first, &height| {
-            let values = &self.values[*first * self.depth..][..height * self.depth];
-            let panel = Panel { first: *first, rows: height.min(self.rows - *first), height, values };
-            *first += height;
-            Some(panel)
-        })
-    }
 }
 
-/// out[m][i] += Σ_k panel[k][m] · planes[offsets[k] + i] for i below `len`, a multiple of [`Tile::width`]; `out` is
-/// (rows of the panel, len).
+/// One phase of a plan for one block of images: its pixels of `out` (output pixels, channels, 16) become `shift`
+/// (channels, 16) plus the sums over the taps.
 pub(crate) struct Product<'a> {
-    pub(crate) panel: Panel<'a>,
-    pub(crate) offsets: &'a [usize],
-    pub(crate) planes: &'a [f32],
+    pub(crate) plan: &'a Plan,
+    pub(crate) phase: &'a Phase,
+    pub(crate) panels: &'a Panels,
+    pub(crate) shift: &'a [f32],
+    pub(crate) input: &'a [f32],
     pub(crate) out: &'a mut [f32],
-    pub(crate) len: usize,
 }
 
 impl WithSimd for Product<'_> {
     type Output = ();
 
+    /// A tile is some pixels in a row by some output channels, such that sums, pixels and one weight fill the vector
+    /// registers: 32 of 16 numbers, 16 of 8, or 32 of 4.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match (S::REGISTER_COUNT, self.panel.height) {
-            (32.., 8) => self.run::<S, 8, 3>(simd),
-            (32.., _) => self.run::<S, SMALL, 3>(simd),
-            (_, 6) => self.run::<S, 6, 2>(simd),
-            _ => self.run::<S, SMALL, 2>(simd),
+        match S::F32_LANES {
+            16 => self.run::<S, 1, 4>(simd),
+            8 => self.run::<S, 2, 1>(simd),
+            4 => self.run::<S, 4, 1>(simd),
+            _ => self.run::<S, LANES, 1>(simd),
         }
     }
 }
 
 impl Product<'_> {
     #[inline(always)]
-    fn run<S: Simd, const ROWS: usize, const VECTORS: usize>(self, simd: S) {
-        let width = VECTORS * S::F32_LANES;
-        for (panel, offsets) in self.panel.values.chunks(DEPTH * ROWS).zip(self.offsets.chunks(DEPTH)) {
-            for i in (0..self.len).step_by(width) {
-                let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-                for (column, &offset) in panel.chunks_exact(ROWS).zip(offsets) {
-                    let (b, _) = S::as_simd_f32s(&self.planes[offset + i..offset + i + width]);
-                    let b: &[S::f32s; VECTORS] = b.first_chunk().expect("as wide as the tile");
-                    for m in 0..ROWS {
-                        let a = simd.splat_f32s(column[m]);
-                        for v in 0..VECTORS {
-                            sums[m][v] = simd.mul_add_f32s(a, b[v], sums[m][v]);
-                        }
+    fn run<S: Simd, const V: usize, const P: usize>(mut self, simd: S) {
+        let (rows, columns) = self.plan.grid(self.phase);
+        let panels = self.panels;
+        for y in 0..rows {
+            for x in (0..columns).step_by(P) {
+                let width = P.min(columns - x);
+                let (mut first, mut at) = (0, 0);
+                for &height in &panels.heights {
+                    let weights = &panels.values[at..at + height * panels.depth * self.phase.taps.len()];
+                    match height {
+                        TALL => self.tile::<S, V, P, TALL>(simd, y, x, width, first, weights),
+                        _ => self.tile::<S, V, P, SMALL>(simd, y, x, width, first, weights),
                     }
-                }
-                for (row, sum) in self.out.chunks_exact_mut(self.len).zip(sums) {
-                    let (to, _) = S::as_mut_simd_f32s(&mut row[i..i + width]);
-                    for (t, s) in to.iter_mut().zip(sum) {
-                        *t = simd.add_f32s(*t, s);
-                    }
+                    first += height;
+                    at += weights.len();
                 }
             }
         }
     }
-}
 
-/// Rows of the left and of the right factor in a register tile of [`Correlation`].
-const DOTS: (usize, usize) = (4, 3);
-
-/// out[o][k] += Σ_i y[o·plane + i] · x[offsets[k] + i] for i below `plane`, a multiple of the vector's length.
-pub(crate) struct Correlation<'a> {
-    pub(crate) y: &'a [f32],
-    pub(crate) plane: usize,
-    pub(crate) x: &'a [f32],
-    pub(crate) offsets: &'a [usize],
-    pub(crate) out: &'a mut [f32],
-}
-
-impl WithSimd for Correlation<'_> {
-    type Output = ();
-
+    /// The pixels `x` to `x + width` of row `y`, channels from `first` on.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let depth = self.offsets.len();
-        let len = self.plane;
-        for (block, out) in self.out.chunks_mut(DOTS.0 * depth).enumerate() {
-            let rows = out.len() / depth;
-            let y: [&[f32]; DOTS.0] =
-                from_fn(|m| &self.y[(block * DOTS.0 + m.min(rows - 1)) * self.plane..][..len]);
-            for (first, offsets) in self.offsets.chunks(DOTS.1).enumerate().map(|(b, o)| (b * DOTS.1, o)) {
-                let x: [&[f32]; DOTS.1] = from_fn(|k| &self.x[offsets[k.min(offsets.len() - 1)]..][..len]);
-                let sums = dots(simd, y, x);
-                for (row, sums) in out.chunks_exact_mut(depth).zip(sums) {
-                    for (slot, sum) in row[first..].iter_mut().zip(sums).take(offsets.len()) {
-                        *slot += sum;
+    fn tile<S: Simd, const V: usize, const P: usize, const R: usize>(
+        &mut self,
+        simd: S,
+        y: usize,
+        x: usize,
+        width: usize,
+        first: usize,
+        weights: &[f32],
+    ) {
+        let Self { plan, phase, panels, shift, input, .. } = *self;
+        let depth = panels.depth;
+        let real = R.min(panels.rows - first);
+        let mut sums = [[[simd.splat_f32s(0.0); V]; P]; R];
+        let shift = vectors::<S, V>(&shift[first * LANES..(first + real) * LANES]);
+        for r in 0..R {
+            for p in 0..P {
+                if r < real {
+                    sums[r][p] = shift[r];
+                }
+            }
+        }
+        for (tap, weights) in phase.taps.iter().zip(weights.chunks_exact(depth * R)) {
+            let Some(row) = plan.input_row(y, tap) else { continue };
+            let (from, to) = plan.columns(x, x + width, tap);
+            if from == to {
+                continue;
+            }
+            let weights = &weights.as_chunks::<R>().0[..depth];
+            let mut pixels: [&[[S::f32s; V]]; P] = [&[]; P];
+            for p in 0..P {
+                // Pixels that do not exist are not read; any will do.
+                let column =
+                    ((x + p.clamp(from, to - 1)) * plan.in_step) as isize + tap.offset.1;
+                let pixel = row * plan.input.width + column as usize;
+                pixels[p] = &vectors::<S, V>(&input[pixel * depth * LANES..][..depth * LANES])[..depth];
+            }
+            match (from, to) {
+                (0, 4) => accumulate::<S, V, P, R, 0, 4>(simd, &mut sums, weights, &pixels),
+                (1, 4) => accumulate::<S, V, P, R, 1, 4>(simd, &mut sums, weights, &pixels),
+                (0, 3) => accumulate::<S, V, P, R, 0, 3>(simd, &mut sums, weights, &pixels),
+                (0, 2) => accumulate::<S, V, P, R, 0, 2>(simd, &mut sums, weights, &pixels),
+                (2, 4) => accumulate::<S, V, P, R, 2, 4>(simd, &mut sums, weights, &pixels),
+                (1, 2) => accumulate::<S, V, P, R, 1, 2>(simd, &mut sums, weights, &pixels),
+                (1, 3) => accumulate::<S, V, P, R, 1, 3>(simd, &mut sums, weights, &pixels),
+                (2, 3) => accumulate::<S, V, P, R, 2, 3>(simd, &mut sums, weights, &pixels),
+                (3, 4) => accumulate::<S, V, P, R, 3, 4>(simd, &mut sums, weights, &pixels),
+                _ => accumulate::<S, V, P, R, 0, 1>(simd, &mut sums, weights, &pixels),
+            }
+        }
+        let channels = panels.rows;
+        for p in 0..P {
+            if p < width {
+                let row = phase.origin.0 + y * plan.out_step;
+                let column = phase.origin.1 + (x + p) * plan.out_step;
+                let pixel = (row * plan.output.width + column) * channels + first;
+                let out = vectors_mut::<S, V>(&mut self.out[pixel * LANES..(pixel + real) * LANES]);
+                for r in 0..R {
+                    if r < real {
+                        out[r] = sums[r][p];
                     }
                 }
             }
@@ -185,31 +179,42 @@ impl WithSimd for Correlation<'_> {
     }
 }
 
+/// Adds weights times pixels to the sums, for the pixels `FROM` to `TO` of the tile.
 #[inline(always)]
-fn dots<S: Simd>(simd: S, y: [&[f32]; DOTS.0], x: [&[f32]; DOTS.1]) -> [[f32; DOTS.1]; DOTS.0] {
-    let mut sums = [[simd.splat_f32s(0.0); DOTS.1]; DOTS.0];
-    // Named one by one, so that all of it is inlined into code for this processor's vectors.
-    let [y0, y1, y2, y3] = [vectors::<S>(y[0]), vectors::<S>(y[1]), vectors::<S>(y[2]), vectors::<S>(y[3])];
-    let [x0, x1, x2] = [vectors::<S>(x[0]), vectors::<S>(x[1]), vectors::<S>(x[2])];
-    let ys = y0.iter().zip(y1).zip(y2).zip(y3);
-    let xs = x0.iter().zip(x1).zip(x2);
-    for ((((&y0, &y1), &y2), &y3), ((&x0, &x1), &x2)) in ys.zip(xs) {
-        for (sum, y) in sums.iter_mut().zip([y0, y1, y2, y3]) {
-            sum[0] = simd.mul_add_f32s(y, x0, sum[0]);
-            sum[1] = simd.mul_add_f32s(y, x1, sum[1]);
-            sum[2] = simd.mul_add_f32s(y, x2, sum[2]);
+fn accumulate<S: Simd, const V: usize, const P: usize, const R: usize, const FROM: usize, const TO: usize>(
+    simd: S,
+    sums: &mut [[[S::f32s; V]; P]; R],
+    weights: &[[f32; R]],
+    pixels: &[&[[S::f32s; V]]; P],
+) {
+    let mut local = *sums;
+    let depth = weights.len();
+    let mut lanes: [&[[S::f32s; V]]; P] = [&[]; P];
+    for p in 0..P {
+        lanes[p] = &pixels[p][..depth];
+    }
+    for d in 0..depth {
+        for r in 0..R {
+            let weight = simd.splat_f32s(weights[d][r]);
+            for p in FROM..TO {
+                if p < P {
+                    for v in 0..V {
+                        local[r][p][v] = simd.mul_add_f32s(weight, lanes[p][d][v], local[r][p][v]);
+                    }
+                }
+            }
         }
     }
-    let mut out = [[0.0; DOTS.1]; DOTS.0];
-    for (out, sum) in out.iter_mut().zip(sums) {
-        for (out, sum) in out.iter_mut().zip(sum) {
-            *out = simd.reduce_sum_f32s(sum);
-        }
-    }
-    out
+    *sums = local;
+}
+
+/// Numbers as groups of `V` vectors, one group for each sixteen.
+#[inline(always)]
+pub(crate) fn vectors<S: Simd, const V: usize>(values: &[f32]) -> &[[S::f32s; V]] {
+    S::as_simd_f32s(values).0.as_chunks::<V>().0
 }
 
 #[inline(always)]
-fn vectors<S: Simd>(values: &[f32]) -> &[S::f32s] {
-    S::as_simd_f32s(values).0
+pub(crate) fn vectors_mut<S: Simd, const V: usize>(values: &mut [f32]) -> &mut [[S::f32s; V]] {
+    S::as_mut_simd_f32s(values).0.as_chunks_mut::<V>().0
 }
