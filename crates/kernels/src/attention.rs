@@ -25,7 +25,7 @@ pub fn attention(qkv: &FeatureMaps, heads: usize, scale: f64) -> Result<FeatureM
     let pixels = height * width;
     if qkv.is_interleaved() {
         let op = Attention { heads, width: d, pixels, scale: scale as f32, moments: OnceLock::new() };
-        return Ok(qkv.with(qkv.values.contiguous()?.apply_op1(op)?));
+        return Ok(qkv.with_values(qkv.values.contiguous()?.apply_op1(op)?));
     }
     let part = |i: usize| -> Result<Tensor> {
         let part = qkv.values.narrow(1, i * heads * d, heads * d)?;
@@ -33,7 +33,7 @@ pub fn attention(qkv: &FeatureMaps, heads: usize, scale: f64) -> Result<FeatureM
     };
     let scores = (part(0)? * scale)?.matmul(&part(1)?.t()?.contiguous()?)?;
     let y = candle_nn::ops::softmax(&scores, 2)?.matmul(&part(2)?)?;
-    Ok(qkv.with(y.transpose(1, 2)?.contiguous()?.reshape((n, heads * d, height, width))?))
+    Ok(qkv.with_values(y.transpose(1, 2)?.contiguous()?.reshape((n, heads * d, height, width))?))
 }
 
 #[derive(Debug)]
@@ -290,7 +290,8 @@ fn weigh<S: Simd, const V: usize, const N: usize>(
             for q in 0..QUERIES {
                 let weight = vectors::<S, V>(&weights[q][j])[0][v];
                 for n in 0..N {
-                    local[q][n] = simd.mul_add_f32s(weight, values[(d + n).min(op.width - 1)][v], local[q][n]);
+                    local[q][n] =
+                        simd.mul_add_f32s(weight, values[(d + n).min(op.width - 1)][v], local[q][n]);
                 }
             }
         }

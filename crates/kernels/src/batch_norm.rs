@@ -32,7 +32,7 @@ pub fn batch_norm(x: &FeatureMaps, weight: &Tensor, bias: &Tensor, eps: f64) -> 
         let scale = weight.reshape((1, channels, 1, 1))?.div(&(&var + eps)?.sqrt()?)?;
         let y = centred.broadcast_mul(&scale)?.broadcast_add(&bias.reshape((1, channels, 1, 1))?)?;
         let (mean, var) = (mean.detach().flatten_all()?, var.detach().flatten_all()?);
-        return Ok(BatchNormed { y: x.with(y), mean, var });
+        return Ok(BatchNormed { y: x.with_values(y), mean, var });
     }
     let values = x.values.contiguous()?;
     let batch = Batch { images, channels, pixels: height * width };
@@ -40,7 +40,7 @@ pub fn batch_norm(x: &FeatureMaps, weight: &Tensor, bias: &Tensor, eps: f64) -> 
     let inverse_std = var.iter().map(|var| 1.0 / (var + eps as f32).sqrt()).collect();
     let op = Normalise { batch, mean: mean.clone(), inverse_std };
     Ok(BatchNormed {
-        y: x.with(values.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?),
+        y: x.with_values(values.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?),
         mean: Tensor::from_vec(mean, channels, values.device())?,
         var: Tensor::from_vec(var, channels, values.device())?,
     })

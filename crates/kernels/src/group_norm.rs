@@ -38,7 +38,7 @@ pub fn group_norm(
             moments: OnceLock::new(),
         };
         let values = x.values.contiguous()?;
-        return Ok(x.with(values.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?));
+        return Ok(x.with_values(values.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)?));
     }
     let dims = x.values.dims();
     let grouped = x.values.reshape((dims[0], groups, ()))?;
@@ -48,7 +48,7 @@ pub fn group_norm(
     let y = normalised
         .broadcast_mul(&weight.reshape((1, channels, 1, 1))?)?
         .broadcast_add(&bias.reshape((1, channels, 1, 1))?)?;
-    Ok(x.with(if silu { y.silu()? } else { y }))
+    Ok(x.with_values(if silu { y.silu()? } else { y }))
 }
 
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 /// Those of the device.
 pub fn leaky_relu(x: &FeatureMaps, slope: f64, shift: f64) -> Result<FeatureMaps> {
     let values = &x.values;
-    Ok(x.with(match x.is_interleaved() {
+    Ok(x.with_values(match x.is_interleaved() {
         true => values.contiguous()?.apply_op1(LeakyRelu { slope: slope as f32, shift: shift as f32 })?,
         false => ((values.relu()? * (1.0 - slope))? + values.affine(slope, -shift)?)?,
     }))

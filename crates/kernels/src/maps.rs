@@ -61,8 +61,13 @@ impl FeatureMaps {
         }
     }
 
+    /// The numbers as they lie in memory.
+    pub fn values(&self) -> &Tensor {
+        &self.values
+    }
+
     /// The same batch with other numbers, laid out alike.
-    pub(crate) fn with(&self, values: Tensor) -> Self {
+    pub fn with_values(&self, values: Tensor) -> Self {
         Self { values, ..*self }
     }
 
@@ -85,7 +90,7 @@ impl FeatureMaps {
     /// When batch or size differ.
     pub fn cat(&self, other: &Self) -> Result<Self> {
         let channels = if self.interleaved { 3 } else { 1 };
-        Ok(self.with(Tensor::cat(&[&self.values, &other.values], channels)?))
+        Ok(self.with_values(Tensor::cat(&[&self.values, &other.values], channels)?))
     }
 
     /// The sum, number by number.
@@ -93,7 +98,7 @@ impl FeatureMaps {
     /// # Errors
     /// When the shapes differ.
     pub fn add(&self, other: &Self) -> Result<Self> {
-        Ok(self.with((&self.values + &other.values)?))
+        Ok(self.with_values((&self.values + &other.values)?))
     }
 
     /// Every channel times its number in `factor` (c), plus its number in `shift` (c).
@@ -105,7 +110,7 @@ impl FeatureMaps {
             true => t.reshape((1, 1, 1, (), 1)),
             false => t.reshape((1, (), 1, 1)),
         };
-        Ok(self.with(self.values.broadcast_mul(&along(factor)?)?.broadcast_add(&along(shift)?)?))
+        Ok(self.with_values(self.values.broadcast_mul(&along(factor)?)?.broadcast_add(&along(shift)?)?))
     }
 
     /// SiLU (Elfwing 2017) of every number.
@@ -113,7 +118,7 @@ impl FeatureMaps {
     /// # Errors
     /// Those of the device.
     pub fn silu(&self) -> Result<Self> {
-        Ok(self.with(self.values.silu()?))
+        Ok(self.with_values(self.values.silu()?))
     }
 
     /// Every number times `factor`.
@@ -121,7 +126,7 @@ impl FeatureMaps {
     /// # Errors
     /// Those of the device.
     pub fn scale(&self, factor: f64) -> Result<Self> {
-        Ok(self.with((&self.values * factor)?))
+        Ok(self.with_values((&self.values * factor)?))
     }
 }
 

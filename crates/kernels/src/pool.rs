@@ -14,16 +14,16 @@ use rayon::prelude::*;
 pub fn halve(x: &FeatureMaps) -> Result<FeatureMaps> {
     let (_, _, height, width) = x.dims();
     if x.is_interleaved() {
-        return Ok(x.with(x.values.contiguous()?.apply_op1(Halve)?));
+        return Ok(x.with_values(x.values.contiguous()?.apply_op1(Halve)?));
     }
     let x_values = &x.values;
     let (bottom, right) = (height % 2, width % 2);
     if (bottom, right) == (0, 0) {
-        return Ok(x.with(x_values.avg_pool2d(2)?));
+        return Ok(x.with_values(x_values.avg_pool2d(2)?));
     }
     let pool = |x: &Tensor| x.pad_with_zeros(2, 0, bottom)?.pad_with_zeros(3, 0, right)?.avg_pool2d(2);
     let ones = x_values.narrow(0, 0, 1)?.narrow(1, 0, 1)?.ones_like()?;
-    Ok(x.with(pool(x_values)?.broadcast_div(&pool(&ones)?)?))
+    Ok(x.with_values(pool(x_values)?.broadcast_div(&pool(&ones)?)?))
 }
 
 struct Halve;

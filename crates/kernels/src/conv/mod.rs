@@ -51,7 +51,7 @@ pub fn conv2d(
     if x.is_interleaved() {
         return apply(plan, x, weight, shift);
     }
-    shifted(x.with(x.values.conv2d(weight, padding, stride, 1, 1)?), shift)
+    shifted(x.with_values(x.values.conv2d(weight, padding, stride, 1, 1)?), shift)
 }
 
 /// Upsampling of `x` (n, in, h, w) by two, each pixel becoming four, then convolution with `weight` (out, in, 3, 3) that
@@ -72,14 +72,14 @@ pub fn upsample_conv2d(x: &FeatureMaps, weight: &Tensor, shift: Shift) -> Result
         return apply(plan, x, weight, shift);
     }
     let up = x.values.upsample_nearest2d(2 * height, 2 * width)?;
-    shifted(x.with(up.conv2d(weight, 1, 1, 1, 1)?), shift)
+    shifted(x.with_values(up.conv2d(weight, 1, 1, 1, 1)?), shift)
 }
 
 fn shifted(y: FeatureMaps, shift: Shift) -> Result<FeatureMaps> {
     match shift {
         Shift::None => Ok(y),
-        Shift::Channels(b) => Ok(y.with(y.values.broadcast_add(&b.reshape((1, (), 1, 1))?)?)),
-        Shift::Images(b) => Ok(y.with(y.values.broadcast_add(&b.values)?)),
+        Shift::Channels(b) => Ok(y.with_values(y.values.broadcast_add(&b.reshape((1, (), 1, 1))?)?)),
+        Shift::Images(b) => Ok(y.with_values(y.values.broadcast_add(&b.values)?)),
     }
 }
 
@@ -94,7 +94,7 @@ fn apply(plan: Plan, x: &FeatureMaps, weight: &Tensor, shift: Shift) -> Result<F
     };
     let places = weight.elem_count() / (out * plan.input.channels);
     let op = Convolution { adjoint: plan.adjoint(), plan, places };
-    Ok(x.with(x.values.contiguous()?.apply_op3(&weight.contiguous()?, &shift, op)?))
+    Ok(x.with_values(x.values.contiguous()?.apply_op3(&weight.contiguous()?, &shift, op)?))
 }
 
 struct Convolution {
@@ -150,9 +150,12 @@ impl CustomOp3 for Convolution {
             }
             false => None,
         };
-        let grad_weight = tensor(weight_gradient(plan, x_values.get(), grad_values.get(), *places), weight)?;
+        let grad_weight = match weight.track_op() {
+            true => Some(tensor(weight_gradient(plan, x_values.get(), grad_values.get(), *places), weight)?),
+            false => None,
+        };
         let grad_shift = tensor(shift_gradient(plan, grad_values.get(), shift.rank() == 1), shift)?;
-        Ok((grad_x, Some(grad_weight), Some(grad_shift)))
+        Ok((grad_x, grad_weight, Some(grad_shift)))
     }
 }
 
@@ -164,10 +167,8 @@ fn multiply<'a>(
     x: &[f32],
 ) -> Vec<f32> {
     let Plan { input, output, phases, .. } = plan;
-    let panels: Vec<Panels> = phases
-        .iter()
-        .map(|phase| Panels::pack(phase, output.channels, input.channels, &kernel))
-        .collect();
+    let panels: Vec<Panels> =
+        phases.iter().map(|phase| Panels::pack(phase, output.channels, input.channels, &kernel)).collect();
     let in_size = input.pixels() * input.channels * LANES;
     let out_size = output.pixels() * output.channels * LANES;
     let mut out = vec![0.0; x.len() / in_size * out_size];

@@ -144,8 +144,7 @@ impl Product<'_> {
             let mut pixels: [&[[S::f32s; V]]; P] = [&[]; P];
             for p in 0..P {
                 // Pixels that do not exist are not read; any will do.
-                let column =
-                    ((x + p.clamp(from, to - 1)) * plan.in_step) as isize + tap.offset.1;
+                let column = ((x + p.clamp(from, to - 1)) * plan.in_step) as isize + tap.offset.1;
                 let pixel = row * plan.input.width + column as usize;
                 pixels[p] = &vectors::<S, V>(&input[pixel * depth * LANES..][..depth * LANES])[..depth];
             }
