@@ -13,7 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const IMAGES: usize = 32;
 
 fn main() {
-    elucidate_kernels::set_threads(1).expect("no thread has started");
+    elucidate_kernels::set_up(1).expect("no thread has started");
     divan::main();
 }
 

@@ -9,7 +9,7 @@ mod group_norm;
 mod leaky_relu;
 mod maps;
 mod pool;
-mod threads;
+mod process;
 
 pub use attention::attention;
 pub use batch_norm::{BatchNormed, batch_norm};
@@ -18,7 +18,7 @@ pub use group_norm::group_norm;
 pub use leaky_relu::leaky_relu;
 pub use maps::FeatureMaps;
 pub use pool::halve;
-pub use threads::set_threads;
+pub use process::set_up;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 use std::ops::Deref;

@@ -47,7 +47,7 @@ fn main() -> Result<()> {
     let settings = Settings::resolve(&options.run, false, 1e-2)?;
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = options.run.threads.unwrap_or_else(cores);
-    elucidate_kernels::set_threads(threads)?;
+    elucidate_kernels::set_up(threads)?;
     elucidate_kernels::force_candle_ops(options.run.candle_ops);
     let rate = match options.work {
         Work::Train => train(&settings, options.seconds)?,

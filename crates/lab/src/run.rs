@@ -150,7 +150,7 @@ impl Run {
     ) -> Result<(Self, T)> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = options.threads.unwrap_or(cores);
-        elucidate_kernels::set_threads(threads).with_context(|| format!("--threads {threads}"))?;
+        elucidate_kernels::set_up(threads).with_context(|| format!("--threads {threads}"))?;
         elucidate_kernels::force_candle_ops(options.candle_ops);
         let device = options.device.open().context("--device cuda: this build or machine has none")?;
         let (settings, own) = match &options.resume {

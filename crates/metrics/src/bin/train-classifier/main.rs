@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     check(options)?;
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    elucidate_kernels::set_threads(options.threads.unwrap_or_else(cores))?;
+    elucidate_kernels::set_up(options.threads.unwrap_or_else(cores))?;
     let (stderr, ansi) = (std::io::stderr, std::io::stderr().is_terminal());
     tracing_subscriber::fmt().with_target(false).with_writer(stderr).with_ansi(ansi).init();
     let unwritable = || format!("cannot write the weights to {}", options.out.display());
