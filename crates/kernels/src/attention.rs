@@ -64,16 +64,38 @@ impl Attention {
         self.pixels * self.channels() * LANES
     }
 
-    /// Where the queries (0), keys (1) or values (2) of a head's pixel begin, counted in lanes.
-    #[inline(always)]
-    fn at(&self, part: usize, head: usize, pixel: usize) -> usize {
-        (3 * pixel + part) * self.channels() + head * self.width
+    /// Numbers of one pixel of a head, filled up to whole tiles.
+    fn padded_width(&self) -> usize {
+        self.width.next_multiple_of(TILE)
     }
 
-    /// Where a head's pixel begins in the result.
-    #[inline(always)]
-    fn out_at(&self, head: usize, pixel: usize) -> usize {
-        pixel * self.channels() + head * self.width
+    /// Pixels, filled up to whole blocks.
+    fn padded_pixels(&self) -> usize {
+        self.pixels.next_multiple_of(QUERIES)
+    }
+
+    /// Copies one head out of maps that hold `parts` times the result's channels, so that what a product reads lies
+    /// together: (pixels, numbers), both padded with zeros. `part` is 0 for queries, 1 for keys, 2 for values.
+    fn pack(&self, maps: &[f32], (part, parts): (usize, usize), head: usize, to: &mut [Lanes]) {
+        let maps = maps.as_chunks::<LANES>().0.chunks_exact(parts * self.channels());
+        for (from, to) in maps.zip(to.chunks_exact_mut(self.padded_width())) {
+            to[..self.width]
+                .copy_from_slice(&from[part * self.channels() + head * self.width..][..self.width]);
+        }
+    }
+
+    /// The way back.
+    fn unpack(&self, from: &[Lanes], (part, parts): (usize, usize), head: usize, maps: &mut [f32]) {
+        let maps = maps.as_chunks_mut::<LANES>().0.chunks_exact_mut(parts * self.channels());
+        for (from, to) in from.chunks_exact(self.padded_width()).zip(maps) {
+            to[part * self.channels() + head * self.width..][..self.width]
+                .copy_from_slice(&from[..self.width]);
+        }
+    }
+
+    /// Room for one part of a head.
+    fn scratch(&self) -> Vec<Lanes> {
+        vec![[0.0; LANES]; self.padded_pixels() * self.padded_width()]
     }
 }
 
@@ -115,14 +137,79 @@ impl CustomOp1 for Attention {
     }
 }
 
-/// Queries worked on together; where fewer are left the last one stands in for those that are missing.
-const QUERIES: usize = 4;
+/// Rows, and at most columns, of the results that a product holds in registers: matrices are padded to multiples of it.
+const TILE: usize = 4;
 
-/// Keys whose scores are kept at a time: those of all queries fit into the first cache.
-const KEYS: usize = 64;
+/// Queries worked on together.
+const QUERIES: usize = 8;
 
-/// Scores of [`QUERIES`] queries, each for [`KEYS`] keys.
-type Scores = [[Lanes; KEYS]; QUERIES];
+/// Keys whose scores are kept at a time, forward and backward: scores and what they are multiplied by stay in the first
+/// cache.
+const KEYS: usize = 32;
+const KEYS_BACKWARD: usize = 8;
+
+/// A matrix for each of the sixteen images: entry (i, j) is the lanes at i·`row` + j·`column`.
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    lanes: &'a [Lanes],
+    row: usize,
+    column: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows one after the other.
+    fn new(lanes: &'a [Lanes], row: usize) -> Self {
+        Self { lanes, row, column: 1 }
+    }
+
+    fn transposed(self) -> Self {
+        Self { row: self.column, column: self.row, ..self }
+    }
+}
+
+/// Adds the product of `a` (m, depth) and `b` (depth, n) to `c` (m, n), whose rows are `row` apart; m and n are multiples
+/// of [`TILE`], and `N`, the columns held in registers, divides it.
+#[inline(always)]
+fn product<S: Simd, const V: usize, const N: usize>(
+    simd: S,
+    (m, n, depth): (usize, usize, usize),
+    a: Matrix,
+    b: Matrix,
+    c: &mut [Lanes],
+    row: usize,
+) {
+    let (left, right) = (vectors::<S, V>(a.lanes.as_flattened()), vectors::<S, V>(b.lanes.as_flattened()));
+    let c = vectors_mut::<S, V>(c.as_flattened_mut());
+    for i in (0..m).step_by(TILE) {
+        for j in (0..n).step_by(N) {
+            for v in 0..V {
+                let mut sums = [[simd.splat_f32s(0.0); N]; TILE];
+                for r in 0..TILE {
+                    for q in 0..N {
+                        sums[r][q] = c[(i + r) * row + j + q][v];
+                    }
+                }
+                for l in 0..depth {
+                    let mut of_b = [simd.splat_f32s(0.0); N];
+                    for q in 0..N {
+                        of_b[q] = right[l * b.row + (j + q) * b.column][v];
+                    }
+                    for r in 0..TILE {
+                        let of_a = left[(i + r) * a.row + l * a.column][v];
+                        for q in 0..N {
+                            sums[r][q] = simd.mul_add_f32s(of_a, of_b[q], sums[r][q]);
+                        }
+                    }
+                }
+                for r in 0..TILE {
+                    for q in 0..N {
+                        c[(i + r) * row + j + q][v] = sums[r][q];
+                    }
+                }
+            }
+        }
+    }
+}
 
 /// One block forward.
 struct Forward<'a> {
@@ -146,55 +233,58 @@ impl WithSimd for Forward<'_> {
 }
 
 impl Forward<'_> {
-    /// `N` keys, or numbers of the values, at a time.
     #[inline(always)]
     fn run<S: Simd, const V: usize, const N: usize>(self, simd: S) -> Vec<Moments> {
         let Self { op, x, out } = self;
+        let width = op.padded_width();
+        let (mut q, mut k, mut v, mut y) = (op.scratch(), op.scratch(), op.scratch(), op.scratch());
+        let mut scores = vec![[0.0; LANES]; QUERIES * KEYS];
         let mut moments = Vec::with_capacity(op.heads * op.pixels);
-        let mut scores: Box<Scores> = Box::new([[[0.0; LANES]; KEYS]; QUERIES]);
-        let mut sums = vec![[[0.0; LANES]; QUERIES]; op.width.next_multiple_of(N)];
         for head in 0..op.heads {
+            op.pack(x, (0, 3), head, &mut q);
+            op.pack(x, (1, 3), head, &mut k);
+            op.pack(x, (2, 3), head, &mut v);
+            y.fill([0.0; LANES]);
             for first in (0..op.pixels).step_by(QUERIES) {
+                let q = Matrix::new(&q[first * width..], width);
+                let y = &mut y[first * width..][..QUERIES * width];
                 let mut largest = [[f32::NEG_INFINITY; LANES]; QUERIES];
                 let mut total = [[0.0; LANES]; QUERIES];
-                sums.fill([[0.0; LANES]; QUERIES]);
                 for key in (0..op.pixels).step_by(KEYS) {
                     let count = KEYS.min(op.pixels - key);
-                    for j in (0..count).step_by(N) {
-                        let products = dots::<S, V, N>(simd, op, x, (x, 0, 1), head, first, key + j);
-                        for q in 0..QUERIES {
-                            for n in 0..N {
-                                scores[q][j + n] = products[q][n];
-                            }
-                        }
-                    }
-                    for q in 0..QUERIES {
-                        let shrunk =
-                            softmax(&mut scores[q][..count], op.scale, &mut largest[q], &mut total[q]);
-                        for sums in &mut sums {
+                    let k = Matrix::new(&k[key * width..], width);
+                    let v = Matrix::new(&v[key * width..], width);
+                    let size = (QUERIES, count.next_multiple_of(TILE), width);
+                    scores.fill([0.0; LANES]);
+                    product::<S, V, N>(simd, size, q, k.transposed(), &mut scores, KEYS);
+                    for r in 0..QUERIES {
+                        let scores = &mut scores[r * KEYS..][..count];
+                        let shrunk = softmax(scores, op.scale, &mut largest[r], &mut total[r]);
+                        for y in &mut y[r * width..(r + 1) * width] {
                             for i in 0..LANES {
-                                sums[q][i] *= shrunk[i];
+                                y[i] *= shrunk[i];
                             }
                         }
                     }
-                    for d in (0..op.width).step_by(N) {
-                        weigh::<S, V, N>(simd, op, x, &scores, head, (key, count), d, &mut sums[d..d + N]);
-                    }
+                    let scores = Matrix::new(&scores, KEYS);
+                    product::<S, V, N>(simd, (QUERIES, width, count), scores, v, y, width);
                 }
-                for q in 0..QUERIES.min(op.pixels - first) {
+                for r in 0..QUERIES {
                     let mut inverse = [0.0; LANES];
                     for i in 0..LANES {
-                        inverse[i] = 1.0 / total[q][i];
+                        inverse[i] = 1.0 / total[r][i];
                     }
-                    let out = &mut out.as_chunks_mut::<LANES>().0[op.out_at(head, first + q)..][..op.width];
-                    for (out, sums) in out.iter_mut().zip(&sums) {
+                    for y in &mut y[r * width..(r + 1) * width] {
                         for i in 0..LANES {
-                            out[i] = sums[q][i] * inverse[i];
+                            y[i] *= inverse[i];
                         }
                     }
-                    moments.push(Moments { largest: largest[q], inverse });
+                    if first + r < op.pixels {
+                        moments.push(Moments { largest: largest[r], inverse });
+                    }
                 }
             }
+            op.unpack(&y, (0, 1), head, out);
         }
         moments
     }
@@ -227,83 +317,6 @@ fn softmax(scores: &mut [Lanes], scale: f32, largest: &mut Lanes, total: &mut La
     shrunk
 }
 
-/// Products of [`QUERIES`] rows of `left` and `N` of `right`: of queries (part 0) and keys (1), or of the result's
-/// gradient and values (2).
-#[inline(always)]
-fn dots<S: Simd, const V: usize, const N: usize>(
-    simd: S,
-    op: &Attention,
-    left: &[f32],
-    (right, left_part, right_part): (&[f32], usize, usize),
-    head: usize,
-    query: usize,
-    key: usize,
-) -> [[Lanes; N]; QUERIES] {
-    let (left, right) = (vectors::<S, V>(left), vectors::<S, V>(right));
-    let mut out = [[[0.0; LANES]; N]; QUERIES];
-    let mut a: [&[[S::f32s; V]]; QUERIES] = [&[]; QUERIES];
-    let mut b: [&[[S::f32s; V]]; N] = [&[]; N];
-    for q in 0..QUERIES {
-        let pixel = (query + q).min(op.pixels - 1);
-        let at = if left_part == 0 { op.at(0, head, pixel) } else { op.out_at(head, pixel) };
-        a[q] = &left[at..][..op.width];
-    }
-    for n in 0..N {
-        b[n] = &right[op.at(right_part, head, (key + n).min(op.pixels - 1))..][..op.width];
-    }
-    for v in 0..V {
-        let mut sums = [[simd.splat_f32s(0.0); N]; QUERIES];
-        for d in 0..op.width {
-            for q in 0..QUERIES {
-                for n in 0..N {
-                    sums[q][n] = simd.mul_add_f32s(a[q][d][v], b[n][d][v], sums[q][n]);
-                }
-            }
-        }
-        for q in 0..QUERIES {
-            for n in 0..N {
-                vectors_mut::<S, V>(&mut out[q][n])[0][v] = sums[q][n];
-            }
-        }
-    }
-    out
-}
-
-/// Adds weights times values to `sums`: numbers `d` to `d + N` of the values of `count` keys.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn weigh<S: Simd, const V: usize, const N: usize>(
-    simd: S,
-    op: &Attention,
-    x: &[f32],
-    weights: &Scores,
-    head: usize,
-    (key, count): (usize, usize),
-    d: usize,
-    sums: &mut [[Lanes; QUERIES]],
-) {
-    let x = vectors::<S, V>(x);
-    for v in 0..V {
-        let mut local = [[simd.splat_f32s(0.0); N]; QUERIES];
-        for j in 0..count {
-            let values = &x[op.at(2, head, key + j)..][..op.width];
-            for q in 0..QUERIES {
-                let weight = vectors::<S, V>(&weights[q][j])[0][v];
-                for n in 0..N {
-                    local[q][n] =
-                        simd.mul_add_f32s(weight, values[(d + n).min(op.width - 1)][v], local[q][n]);
-                }
-            }
-        }
-        for q in 0..QUERIES {
-            for n in 0..N {
-                let sum = &mut vectors_mut::<S, V>(&mut sums[n][q])[0][v];
-                *sum = simd.add_f32s(*sum, local[q][n]);
-            }
-        }
-    }
-}
-
 /// One block backward.
 struct Backward<'a> {
     op: &'a Attention,
@@ -334,95 +347,78 @@ impl Backward<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize, const N: usize>(self, simd: S) {
         let Self { op, x, res, grad, moments, grad_x } = self;
-        let (res_lanes, grad_lanes) = (res.as_chunks::<LANES>().0, grad.as_chunks::<LANES>().0);
-        for head in 0..op.heads {
+        let width = op.padded_width();
+        let (mut q, mut k, mut v) = (op.scratch(), op.scratch(), op.scratch());
+        let (mut g, mut y) = (op.scratch(), op.scratch());
+        let mut weights = vec![[0.0; LANES]; QUERIES * KEYS_BACKWARD];
+        let mut grads = weights.clone();
+        for (head, moments) in moments.chunks_exact(op.pixels).enumerate() {
+            op.pack(x, (0, 3), head, &mut q);
+            op.pack(x, (1, 3), head, &mut k);
+            op.pack(x, (2, 3), head, &mut v);
+            op.pack(grad, (0, 1), head, &mut g);
+            op.pack(res, (0, 1), head, &mut y);
+            let (mut grad_q, mut grad_k, mut grad_v) = (op.scratch(), op.scratch(), op.scratch());
             for query in (0..op.pixels).step_by(QUERIES) {
-                let mut mean = [[0.0; LANES]; QUERIES];
-                for (q, mean) in mean.iter_mut().enumerate().take(op.pixels - query) {
-                    let at = op.out_at(head, query + q);
-                    for (res, grad) in res_lanes[at..at + op.width].iter().zip(&grad_lanes[at..]) {
-                        for i in 0..LANES {
-                            mean[i] += res[i] * grad[i];
-                        }
-                    }
-                }
-                for key in (0..op.pixels).step_by(N) {
-                    let mut weights = dots::<S, V, N>(simd, op, x, (x, 0, 1), head, query, key);
-                    let mut grads = dots::<S, V, N>(simd, op, grad, (x, 1, 2), head, query, key);
-                    for q in 0..QUERIES {
-                        let moments = &moments[head * op.pixels + (query + q).min(op.pixels - 1)];
-                        for n in 0..N {
-                            let real = query + q < op.pixels && key + n < op.pixels;
-                            let (weight, grad) = (&mut weights[q][n], &mut grads[q][n]);
+                let rows = query * width..(query + QUERIES) * width;
+                let mean = products(&y[rows.clone()], &g[rows.clone()], width);
+                let (q, g) = (Matrix::new(&q[rows.clone()], width), Matrix::new(&g[rows.clone()], width));
+                for key in (0..op.pixels).step_by(KEYS_BACKWARD) {
+                    let columns = key * width..(key + KEYS_BACKWARD) * width;
+                    let (k, v) =
+                        (Matrix::new(&k[columns.clone()], width), Matrix::new(&v[columns.clone()], width));
+                    weights.fill([0.0; LANES]);
+                    grads.fill([0.0; LANES]);
+                    let size = (QUERIES, KEYS_BACKWARD, width);
+                    product::<S, V, N>(simd, size, q, k.transposed(), &mut weights, KEYS_BACKWARD);
+                    product::<S, V, N>(simd, size, g, v.transposed(), &mut grads, KEYS_BACKWARD);
+                    for r in 0..QUERIES {
+                        // The gradient of a query that does not exist is zero, whatever its weights.
+                        let Moments { largest, inverse } = moments[(query + r).min(op.pixels - 1)];
+                        for c in 0..KEYS_BACKWARD {
+                            let weight = &mut weights[r * KEYS_BACKWARD + c];
+                            let grad = &mut grads[r * KEYS_BACKWARD + c];
                             for i in 0..LANES {
-                                let p = exp(weight[i] * op.scale - moments.largest[i]) * moments.inverse[i];
-                                weight[i] = if real { p } else { 0.0 };
-                                grad[i] = weight[i] * (grad[i] - mean[q][i]) * op.scale;
+                                let p = exp(weight[i] * op.scale - largest[i]) * inverse[i];
+                                weight[i] = p;
+                                grad[i] = p * (grad[i] - mean[r][i]) * op.scale;
                             }
                         }
                     }
-                    spread::<S, V, N>(simd, op, (x, grad), (&weights, &grads), head, query, key, grad_x);
+                    let weights = Matrix::new(&weights, KEYS_BACKWARD).transposed();
+                    let grads = Matrix::new(&grads, KEYS_BACKWARD);
+                    let size = (KEYS_BACKWARD, width, QUERIES);
+                    product::<S, V, N>(simd, size, weights, g, &mut grad_v[columns.clone()], width);
+                    product::<S, V, N>(
+                        simd,
+                        size,
+                        grads.transposed(),
+                        q,
+                        &mut grad_k[columns.clone()],
+                        width,
+                    );
+                    // Keys that do not exist have weights: they are left out here, and their gradients nobody reads.
+                    let size = (QUERIES, width, KEYS_BACKWARD.min(op.pixels - key));
+                    product::<S, V, N>(simd, size, grads, k, &mut grad_q[rows.clone()], width);
                 }
             }
+            op.unpack(&grad_q, (0, 3), head, grad_x);
+            op.unpack(&grad_k, (1, 3), head, grad_x);
+            op.unpack(&grad_v, (2, 3), head, grad_x);
         }
     }
 }
 
-/// Adds to the gradients of queries, keys and values what a tile of weights and of scores' gradients gives.
+/// The scalar product of each row of `a` with the same row of `b`.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn spread<S: Simd, const V: usize, const N: usize>(
-    simd: S,
-    op: &Attention,
-    (x, grad): (&[f32], &[f32]),
-    (weights, grads): (&[[Lanes; N]; QUERIES], &[[Lanes; N]; QUERIES]),
-    head: usize,
-    query: usize,
-    key: usize,
-    grad_x: &mut [f32],
-) {
-    let (x, grad, grad_x) = (vectors::<S, V>(x), vectors::<S, V>(grad), vectors_mut::<S, V>(grad_x));
-    let pixel = |first: usize, i: usize| (first + i).min(op.pixels - 1);
-    for v in 0..V {
-        let mut p = [[simd.splat_f32s(0.0); N]; QUERIES];
-        for q in 0..QUERIES {
-            for n in 0..N {
-                p[q][n] = vectors::<S, V>(&weights[q][n])[0][v];
-            }
-        }
-        for d in 0..op.width {
-            for n in 0..N {
-                let to = &mut grad_x[op.at(2, head, pixel(key, n)) + d][v];
-                let mut sum = *to;
-                for q in 0..QUERIES {
-                    sum = simd.mul_add_f32s(p[q][n], grad[op.out_at(head, pixel(query, q)) + d][v], sum);
-                }
-                *to = sum;
-            }
-        }
-        let mut ds = [[simd.splat_f32s(0.0); N]; QUERIES];
-        for q in 0..QUERIES {
-            for n in 0..N {
-                ds[q][n] = vectors::<S, V>(&grads[q][n])[0][v];
-            }
-        }
-        for d in 0..op.width {
-            for n in 0..N {
-                let to = &mut grad_x[op.at(1, head, pixel(key, n)) + d][v];
-                let mut sum = *to;
-                for q in 0..QUERIES {
-                    sum = simd.mul_add_f32s(ds[q][n], x[op.at(0, head, pixel(query, q)) + d][v], sum);
-                }
-                *to = sum;
-            }
-            for q in 0..QUERIES {
-                let to = &mut grad_x[op.at(0, head, pixel(query, q)) + d][v];
-                let mut sum = *to;
-                for n in 0..N {
-                    sum = simd.mul_add_f32s(ds[q][n], x[op.at(1, head, pixel(key, n)) + d][v], sum);
-                }
-                *to = sum;
+fn products(a: &[Lanes], b: &[Lanes], width: usize) -> [Lanes; QUERIES] {
+    let mut out = [[0.0; LANES]; QUERIES];
+    for (out, (a, b)) in out.iter_mut().zip(a.chunks_exact(width).zip(b.chunks_exact(width))) {
+        for (a, b) in a.iter().zip(b) {
+            for i in 0..LANES {
+                out[i] += a[i] * b[i];
             }
         }
     }
+    out
 }
