@@ -260,11 +260,7 @@ impl Forward<'_> {
                     for r in 0..QUERIES {
                         let scores = &mut scores[r * KEYS..][..count];
                         let shrunk = softmax(scores, op.scale, &mut largest[r], &mut total[r]);
-                        for y in &mut y[r * width..(r + 1) * width] {
-                            for i in 0..LANES {
-                                y[i] *= shrunk[i];
-                            }
-                        }
+                        multiply::<S, V>(simd, &mut y[r * width..(r + 1) * width], &shrunk);
                     }
                     let scores = Matrix::new(&scores, KEYS);
                     product::<S, V, N>(simd, (QUERIES, width, count), scores, v, y, width);
@@ -274,11 +270,7 @@ impl Forward<'_> {
                     for i in 0..LANES {
                         inverse[i] = 1.0 / total[r][i];
                     }
-                    for y in &mut y[r * width..(r + 1) * width] {
-                        for i in 0..LANES {
-                            y[i] *= inverse[i];
-                        }
-                    }
+                    multiply::<S, V>(simd, &mut y[r * width..(r + 1) * width], &inverse);
                     if first + r < op.pixels {
                         moments.push(Moments { largest: largest[r], inverse });
                     }
@@ -287,6 +279,17 @@ impl Forward<'_> {
             op.unpack(&y, (0, 1), head, out);
         }
         moments
+    }
+}
+
+/// Multiplies every entry by `factor`.
+#[inline(always)]
+fn multiply<S: Simd, const V: usize>(simd: S, entries: &mut [Lanes], factor: &Lanes) {
+    let factor = vectors::<S, V>(factor)[0];
+    for entry in vectors_mut::<S, V>(entries.as_flattened_mut()) {
+        for v in 0..V {
+            entry[v] = simd.mul_f32s(entry[v], factor[v]);
+        }
     }
 }
 

@@ -172,7 +172,7 @@ impl WithSimd for Forward<'_> {
             let lanes = x.as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0);
             for ((x, out), (a, b)) in lanes.zip(&lines) {
                 for i in 0..LANES {
-                    let z = x[i] * a[i] + b[i];
+                    let z = x[i].mul_add(a[i], b[i]);
                     out[i] = if op.silu { z * sigmoid(z) } else { z };
                 }
             }
@@ -274,25 +274,26 @@ impl WithSimd for Backward<'_> {
         let lines = lines(op, moments, weight, bias);
         // Σ dz and Σ dz·(x − mean) of each channel.
         let mut sums = vec![([0.0; LANES], [0.0; LANES]); op.channels];
-        let few = PIXELS * op.channels * LANES;
-        for ((x, grad), dz) in x.chunks(few).zip(grad.chunks(few)).zip(grad_x.chunks_mut(few)) {
-            for (c, (sum, sum_x)) in sums.iter_mut().enumerate() {
-                let ((a, b), mean) = (&lines[c], &moments[c / op.per_group].mean);
-                let (mut local, mut local_x) = (*sum, *sum_x);
-                let (x, grad, dz) =
-                    (x.as_chunks::<LANES>().0, grad.as_chunks::<LANES>().0, dz.as_chunks_mut::<LANES>().0);
-                for at in (c..x.len()).step_by(op.channels) {
-                    let (x, grad, dz) = (&x[at], &grad[at], &mut dz[at]);
-                    for i in 0..LANES {
-                        let z = x[i] * a[i] + b[i];
+        let pixel = op.channels * LANES;
+        for ((x, grad), dz) in
+            x.chunks_exact(pixel).zip(grad.chunks_exact(pixel)).zip(grad_x.chunks_exact_mut(pixel))
+        {
+            let (x, grad) = (x.as_chunks::<LANES>().0, grad.as_chunks::<LANES>().0);
+            let of_channel = x.iter().zip(grad).zip(dz.as_chunks_mut::<LANES>().0).zip(&lines).zip(&mut sums);
+            for (c, ((((x, grad), dz), (a, b)), (sum, sum_x))) in of_channel.enumerate() {
+                let mean = &moments[c / op.per_group].mean;
+                for i in 0..LANES {
+                    let d = if op.silu {
+                        let z = x[i].mul_add(a[i], b[i]);
                         let s = sigmoid(z);
-                        let d = if op.silu { grad[i] * s * (1.0 + z * (1.0 - s)) } else { grad[i] };
-                        dz[i] = d;
-                        local[i] += d;
-                        local_x[i] += d * (x[i] - mean[i]);
-                    }
+                        grad[i] * s * z.mul_add(1.0 - s, 1.0)
+                    } else {
+                        grad[i]
+                    };
+                    dz[i] = d;
+                    sum[i] += d;
+                    sum_x[i] = d.mul_add(x[i] - mean[i], sum_x[i]);
                 }
-                (*sum, *sum_x) = (local, local_x);
             }
         }
         // The gradient of x is dz·a + x·slope + offset.
@@ -318,7 +319,7 @@ impl WithSimd for Backward<'_> {
             for (c, ((x, dz), (a, _))) in lanes.zip(&lines).enumerate() {
                 let (slope, offset) = &rest[c / op.per_group];
                 for i in 0..LANES {
-                    dz[i] = dz[i] * a[i] + (x[i] * slope[i] + offset[i]);
+                    dz[i] = dz[i].mul_add(a[i], x[i].mul_add(slope[i], offset[i]));
                 }
             }
         }

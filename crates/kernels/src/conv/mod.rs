@@ -11,7 +11,7 @@ use product::{Panels, Product};
 pub(crate) use product::{vectors, vectors_mut};
 use pulp::Arch;
 use rayon::prelude::*;
-use weights::{TILE, WeightGradient};
+use weights::{TILE, Tiles, WeightGradient};
 
 /// What a convolution adds to its sums.
 #[derive(Debug, Clone, Copy)]
@@ -192,10 +192,12 @@ fn multiply<'a>(
 /// Σ grad·x over images and pixels, for each weight.
 fn weight_gradient(plan: &Plan, input: &[f32], grad: &[f32], places: usize) -> Vec<f32> {
     let row = plan.input.channels * places;
+    let blocks = input.len() / (plan.input.pixels() * plan.input.channels * LANES);
+    let (input, grad) = (&Tiles::new(input, plan.input.channels), &Tiles::new(grad, plan.output.channels));
     let mut out = vec![0.0; plan.output.channels * row];
     let arch = Arch::new();
-    out.par_chunks_mut(TILE * row).enumerate().for_each(|(i, out)| {
-        arch.dispatch(WeightGradient { plan, input, grad, first: i * TILE, out, places });
+    out.par_chunks_mut(TILE * row).enumerate().for_each(|(tile, out)| {
+        arch.dispatch(WeightGradient { plan, blocks, input, grad, tile, out, places });
     });
     out
 }
