@@ -4,7 +4,7 @@ use crate::conv::{vectors, vectors_mut};
 use crate::exp::exp;
 use crate::maps::{FeatureMaps, LANES, Lanes};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
@@ -108,7 +108,7 @@ impl CustomOp1 for Attention {
         let x = crate::slice(x, layout)?;
         let (blocks, height, width, ..) = layout.shape().dims5()?;
         let mut out = vec![0.0; x.len() / 3];
-        let arch = Arch::new();
+        let arch = crate::process::arch();
         let moments: Vec<Vec<Moments>> = out
             .par_chunks_mut(self.block())
             .zip(x.par_chunks(3 * self.block()))
@@ -124,7 +124,7 @@ impl CustomOp1 for Attention {
         let (x_values, res_values, grad_values) =
             (crate::values(x)?, crate::values(res)?, crate::values(&grad)?);
         let mut grad_x = vec![0.0; x.elem_count()];
-        let arch = Arch::new();
+        let arch = crate::process::arch();
         grad_x
             .par_chunks_mut(3 * self.block())
             .zip(x_values.get().par_chunks(3 * self.block()))

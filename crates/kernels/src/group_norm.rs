@@ -3,7 +3,7 @@
 use crate::exp::sigmoid;
 use crate::maps::{FeatureMaps, LANES, Lanes, across};
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::sync::OnceLock;
 
@@ -98,7 +98,7 @@ impl CustomOp3 for GroupNorm {
         let x = crate::slice(x, x_layout)?;
         let (weight, bias) = (crate::slice(weight, weight_layout)?, crate::slice(bias, bias_layout)?);
         let mut out = vec![0.0; x.len()];
-        let arch = Arch::new();
+        let arch = crate::process::arch();
         let blocks = out.par_chunks_mut(self.block()).zip(x.par_chunks(self.block()));
         let moments: Vec<Vec<Moments>> =
             blocks.map(|(out, x)| arch.dispatch(Forward { op: self, x, weight, bias, out })).collect();
@@ -120,7 +120,7 @@ impl CustomOp3 for GroupNorm {
         let (weight_values, bias_values) = (crate::values(weight)?, crate::values(bias)?);
         let (weight_slice, bias_slice) = (weight_values.get(), bias_values.get());
         let mut grad_x = vec![0.0; x.elem_count()];
-        let arch = Arch::new();
+        let arch = crate::process::arch();
         let blocks: Vec<Vec<[f32; 2]>> = grad_x
             .par_chunks_mut(self.block())
             .zip(x_values.get().par_chunks(self.block()))

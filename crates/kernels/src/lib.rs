@@ -18,7 +18,7 @@ pub use group_norm::group_norm;
 pub use leaky_relu::leaky_relu;
 pub use maps::FeatureMaps;
 pub use pool::halve;
-pub use process::set_up;
+pub use process::{Vectors, limit_vectors, set_up};
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, bail};
 use std::ops::Deref;

@@ -1,7 +1,9 @@
-//! What holds for the whole process: how many threads compute, and what becomes of freed memory.
+//! What holds for the whole process: how many threads compute, with what vectors, and what becomes of freed memory.
 
 use candle_core::{Result, bail};
+use pulp::Arch;
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Prepares this process for computing with `threads` threads; to be called once, first thing in `main`.
 ///
@@ -44,4 +46,36 @@ fn keep_memory() {
     unsafe {
         libmimalloc_sys::mi_option_set(PURGE_DELAY, -1);
     }
+}
+
+/// The vectors that kernels compute with. All give the same numbers, bit by bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Vectors {
+    /// The widest that the processor has: AVX-512, AVX2 with FMA, NEON, or none.
+    Widest,
+    /// AVX2 with FMA at most.
+    Avx2,
+    /// None: one number at a time.
+    Scalar,
+}
+
+static VECTORS: AtomicU8 = AtomicU8::new(Vectors::Widest as u8);
+
+/// Limits the vectors of all kernels, for the whole process: to compare.
+pub fn limit_vectors(vectors: Vectors) {
+    VECTORS.store(vectors as u8, Ordering::Relaxed);
+}
+
+/// What kernels are dispatched to.
+pub(crate) fn arch() -> Arch {
+    let vectors = VECTORS.load(Ordering::Relaxed);
+    if vectors == Vectors::Scalar as u8 {
+        return Arch::Scalar;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if vectors == Vectors::Avx2 as u8 {
+        return pulp::x86::V3::try_new().map_or(Arch::Scalar, Arch::V3);
+    }
+    Arch::new()
 }

@@ -2,7 +2,9 @@
 //! differences.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use elucidate_kernels::{attention, batch_norm, conv2d, group_norm, leaky_relu};
+use elucidate_kernels::{
+    FeatureMaps, Shift, attention, batch_norm, conv2d, group_norm, halve, leaky_relu, upsample_conv2d,
+};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
@@ -107,7 +109,10 @@ impl Case {
     }
 
     fn op(self) -> impl Fn(&[Tensor]) -> Result<Tensor> {
-        move |t| conv2d(&t[0], &t[1], Some(&t[2]), self.stride, self.padding)
+        move |t| {
+            let x = FeatureMaps::new(&t[0])?;
+            conv2d(&x, &t[1], Shift::Channels(&t[2]), self.stride, self.padding)?.to_tensor()
+        }
     }
 
     /// The convolution as a sum of matrix products over its taps. candle's own is no reference: its gradient takes
@@ -164,23 +169,46 @@ proptest! {
     }
 
     #[test]
+    fn upsampling_agrees_with_candle_on_any_shape(
+        n in 1..40usize, channels in 1..9usize, out in 1..15usize, h in 1..9usize, w in 1..9usize, seed in 0..1000u64,
+    ) {
+        // Two numbers for each channel: a shift that each image has for itself.
+        let inputs =
+            [normal(seed, &[n, channels, h, w]), normal(seed + 1, &[out, channels, 3, 3]), normal(seed + 2, &[n, out, 1, 1])];
+        let op = |t: &[Tensor]| {
+            let shift = FeatureMaps::new(&t[2])?;
+            upsample_conv2d(&FeatureMaps::new(&t[0])?, &t[1], Shift::Images(&shift))?.to_tensor()
+        };
+        // candle's gradient of upsampling takes every image for a square one.
+        let reference = |t: &[Tensor]| {
+            let rows = t[0].unsqueeze(3)?.broadcast_as((n, channels, h, 2, w))?.reshape((n, channels, 2 * h, w))?;
+            let up = rows.unsqueeze(4)?.broadcast_as((n, channels, 2 * h, w, 2))?.reshape((n, channels, 2 * h, 2 * w))?;
+            let case = Case { n, channels, out, size: (2 * h, 2 * w), kernel: 3, stride: 1, padding: 1 };
+            let none = Tensor::zeros(out, t[0].dtype(), t[0].device())?;
+            case.reference()(&[up, t[1].clone(), none])?.broadcast_add(&t[2])
+        };
+        agrees_with(&op, &reference, &inputs).unwrap();
+    }
+
+    #[test]
     fn group_norm_agrees_with_candle_on_any_shape(
-        n in 1..6usize, groups in 1..5usize, per_group in 1..5usize, h in 1..9usize, w in 2..9usize, silu: bool, seed in 0..1000u64,
+        n in 1..40usize, groups in 1..5usize, per_group in 1..5usize, h in 1..9usize, w in 2..9usize, silu: bool, seed in 0..1000u64,
     ) {
         let c = groups * per_group;
         let inputs = [normal(seed, &[n, c, h, w]), normal(seed + 1, &[c]), normal(seed + 2, &[c])];
-        agrees(&|t| group_norm(&t[0], &t[1], &t[2], groups, 1e-2, silu), &inputs).unwrap();
+        let op = |t: &[Tensor]| group_norm(&FeatureMaps::new(&t[0])?, &t[1], &t[2], groups, 1e-2, silu)?.to_tensor();
+        agrees(&op, &inputs).unwrap();
     }
 
     #[test]
     fn batch_norm_agrees_with_candle_on_any_shape(
-        n in 2..7usize, c in 1..9usize, size in 2..70usize, seed in 0..1000u64,
+        n in 1..40usize, c in 1..9usize, h in 1..9usize, w in 2..9usize, seed in 0..1000u64,
     ) {
-        let inputs = [(normal(seed, &[n, c, size]) + 3.0).unwrap(), normal(seed + 1, &[c]), normal(seed + 2, &[c])];
-        agrees(&|t| Ok(batch_norm(&t[0], &t[1], &t[2], 1e-2)?.y), &inputs).unwrap();
+        let inputs = [(normal(seed, &[n, c, h, w]) + 3.0).unwrap(), normal(seed + 1, &[c]), normal(seed + 2, &[c])];
+        agrees(&|t| batch_norm(&FeatureMaps::new(&t[0])?, &t[1], &t[2], 1e-2)?.y.to_tensor(), &inputs).unwrap();
         let [ours, candles] = [DType::F32, DType::F64].map(|dtype| {
             let [x, w, b] = inputs.clone().map(|t| t.to_dtype(dtype).unwrap());
-            batch_norm(&x, &w, &b, 1e-2).unwrap()
+            batch_norm(&FeatureMaps::new(&x).unwrap(), &w, &b, 1e-2).unwrap()
         });
         prop_assert!(difference(&ours.mean, &candles.mean).unwrap() < 1e-5);
         prop_assert!(difference(&ours.var, &candles.var).unwrap() < 1e-5);
@@ -188,10 +216,29 @@ proptest! {
 
     #[test]
     fn attention_agrees_with_candle_on_any_shape(
-        b in 1..9usize, l in 1..20usize, m in 1..70usize, d in 1..40usize, e in 1..40usize, seed in 0..1000u64,
+        n in 1..40usize, heads in 1..4usize, width in 1..13usize, h in 1..10usize, w in 1..10usize, seed in 0..1000u64,
     ) {
-        let inputs = [normal(seed, &[b, l, d]), normal(seed + 1, &[b, m, d]), normal(seed + 2, &[b, m, e])];
-        agrees(&|t| attention(&t[0], &t[1], &t[2], 0.5), &inputs).unwrap();
+        let inputs = [normal(seed, &[n, 3 * heads * width, h, w])];
+        agrees(&|t| attention(&FeatureMaps::new(&t[0])?, heads, 0.5)?.to_tensor(), &inputs).unwrap();
+    }
+
+    #[test]
+    fn halving_agrees_with_candle_on_any_shape(
+        n in 1..40usize, c in 1..9usize, h in 1..9usize, w in 1..9usize, seed in 0..1000u64,
+    ) {
+        agrees(&|t| halve(&FeatureMaps::new(&t[0])?)?.to_tensor(), &[normal(seed, &[n, c, h, w])]).unwrap();
+    }
+
+    #[test]
+    fn maps_join_add_and_scale_as_tensors_do(
+        n in 1..40usize, c in 1..9usize, d in 1..9usize, h in 1..9usize, w in 1..9usize, seed in 0..1000u64,
+    ) {
+        let inputs = [normal(seed, &[n, c, h, w]), normal(seed + 1, &[n, d, h, w]), normal(seed + 2, &[c + d])];
+        let op = |t: &[Tensor]| {
+            let both = FeatureMaps::new(&t[0])?.cat(&FeatureMaps::new(&t[1])?)?;
+            both.add(&both.affine(&t[2], &t[2])?.silu()?.scale(0.5)?)?.to_tensor()
+        };
+        agrees(&op, &inputs).unwrap();
     }
 }
 
@@ -228,58 +275,61 @@ fn gradients_match_finite_differences() -> Result<()> {
     matches_finite_differences(&case.op(), &case.inputs(1))?;
     let case = Case { stride: 1, ..case };
     matches_finite_differences(&case.op(), &case.inputs(2))?;
+    let up = [normal(1, &[3, 3, 4, 5]), normal(2, &[5, 3, 3, 3]), normal(3, &[5])];
+    let op =
+        |t: &[Tensor]| upsample_conv2d(&FeatureMaps::new(&t[0])?, &t[1], Shift::Channels(&t[2]))?.to_tensor();
+    matches_finite_differences(&op, &up)?;
     let inputs = [normal(1, &[2, 6, 5, 4]), normal(2, &[6]), normal(3, &[6])];
     for silu in [false, true] {
-        matches_finite_differences(&|t| group_norm(&t[0], &t[1], &t[2], 2, 1e-5, silu), &inputs)?;
+        let op =
+            |t: &[Tensor]| group_norm(&FeatureMaps::new(&t[0])?, &t[1], &t[2], 2, 1e-5, silu)?.to_tensor();
+        matches_finite_differences(&op, &inputs)?;
     }
-    let inputs = [normal(1, &[2, 5, 4]), normal(2, &[2, 6, 4]), normal(3, &[2, 6, 4])];
-    matches_finite_differences(&|t| attention(&t[0], &t[1], &t[2], 0.5), &inputs)
+    let op = |t: &[Tensor]| batch_norm(&FeatureMaps::new(&t[0])?, &t[1], &t[2], 1e-5)?.y.to_tensor();
+    matches_finite_differences(&op, &inputs)?;
+    let op = |t: &[Tensor]| attention(&FeatureMaps::new(&t[0])?, 2, 0.5)?.to_tensor();
+    matches_finite_differences(&op, &[normal(1, &[2, 24, 3, 5])])?;
+    matches_finite_differences(&|t| halve(&FeatureMaps::new(&t[0])?)?.to_tensor(), &inputs[..1])
 }
 
 #[test]
 fn leaky_relu_leaks_is_shifted_and_has_its_gradient() -> Result<()> {
-    let y = leaky_relu(&Tensor::new(&[-2f32, 0.0, 3.0], &Device::Cpu)?, 0.1, 0.4)?.to_vec1::<f32>()?;
+    let x = Tensor::new(&[[[[-2f32, 0.0, 3.0]]]], &Device::Cpu)?;
+    let y = leaky_relu(&FeatureMaps::new(&x)?, 0.1, 0.4)?.to_tensor()?.flatten_all()?.to_vec1::<f32>()?;
     for (y, expected) in y.into_iter().zip([-0.6, -0.4, 2.6]) {
         assert!((y - expected).abs() < 1e-6, "{y} is not {expected}");
     }
-    agrees(&|t| leaky_relu(&t[0], 0.1, 0.4), &[normal(4, &[20_000, 3])])
+    let op = |t: &[Tensor]| leaky_relu(&FeatureMaps::new(&t[0])?, 0.1, 0.4)?.to_tensor();
+    agrees(&op, &[normal(4, &[20, 100, 10, 3])])
 }
 
 #[test]
 fn views_that_are_not_contiguous_are_served_all_the_same() -> Result<()> {
-    let x = normal(1, &[4, 6, 8]);
-    let (w, b) = (normal(2, &[4]), normal(3, &[4]));
-    agrees(
-        &|t| Ok(batch_norm(&t[0].transpose(0, 1)?, &t[1], &t[2], 1e-2)?.y),
-        &[x.clone(), w.clone(), b.clone()],
-    )?;
-    agrees(&|t| group_norm(&t[0].transpose(0, 1)?, &t[1], &t[2], 2, 1e-2, true), &[x.clone(), w, b])?;
-    agrees(&|t| leaky_relu(&t[0].t()?, 0.1, 0.4), &[x])
-}
-
-#[test]
-fn results_do_not_depend_on_the_number_of_threads() -> Result<()> {
-    let case = Case { n: 37, channels: 5, out: 6, size: (9, 9), kernel: 3, stride: 1, padding: 1 };
-    let run = |threads| -> Result<Vec<Vec<f32>>> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
-        pool.install(|| {
-            let all = with_gradients(&case.op(), &case.inputs(5), DType::F32)?;
-            all.iter().map(|t| t.flatten_all()?.to_vec1::<f32>()).collect()
-        })
+    let x = normal(1, &[4, 6, 8, 3]);
+    let op = |t: &[Tensor]| {
+        let x = FeatureMaps::new(&t[0].transpose(0, 1)?)?;
+        group_norm(&x, &t[1].narrow(0, 1, 4)?, &t[2], 2, 1e-2, true)?.to_tensor()
     };
-    assert_eq!(run(1)?, run(3)?);
-    Ok(())
+    agrees(&op, &[x, normal(2, &[6]), normal(3, &[4])])
 }
 
 #[test]
 fn shapes_that_do_not_fit_are_refused() {
     let (x, w) = (normal(1, &[2, 3, 8, 8]), normal(2, &[4, 5, 3, 3]));
-    assert!(conv2d(&x, &w, None, 1, 1).is_err());
-    let (q, k) = (normal(4, &[2, 5, 4]), normal(5, &[2, 6, 3]));
-    assert!(attention(&q, &k, &k, 1.0).is_err());
     let scale = normal(3, &[3]);
-    assert!(group_norm(&x, &scale, &scale, 2, 1e-5, false).is_err());
-    let none = Tensor::zeros((0, 3, 4), DType::F32, &Device::Cpu).expect("a tensor of no numbers");
-    let scale = scale.to_dtype(DType::F32).expect("a conversion");
-    assert!(batch_norm(&none, &scale, &scale, 1e-5).is_err());
+    for dtype in [DType::F32, DType::F64] {
+        let [x, w, scale] = [&x, &w, &scale].map(|t| t.to_dtype(dtype).expect("a conversion"));
+        let x = FeatureMaps::new(&x).expect("maps");
+        assert!(conv2d(&x, &w, Shift::None, 1, 1).is_err());
+        assert!(upsample_conv2d(&x, &w, Shift::None).is_err());
+        let fits = w.narrow(1, 0, 3).expect("three of five channels");
+        assert!(conv2d(&x, &fits, Shift::Channels(&scale), 1, 1).is_err());
+        assert!(conv2d(&x, &fits, Shift::None, 0, 1).is_err());
+        assert!(attention(&x, 2, 1.0).is_err());
+        assert!(group_norm(&x, &scale, &scale, 2, 1e-5, false).is_err());
+        assert!(x.cat(&FeatureMaps::new(&w).expect("maps")).is_err());
+    }
+    let none = Tensor::zeros((0, 3, 4, 4), DType::F32, &Device::Cpu).expect("a tensor of no numbers");
+    assert!(FeatureMaps::new(&none).is_err());
+    assert!(FeatureMaps::new(&scale).is_err());
 }

@@ -69,6 +69,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "LEVELS")]
     pub attention: Option<String>,
 
+    /// Channels of each attention head
+    #[arg(long, value_name = "N")]
+    pub attention_head_dim: Option<usize>,
+
     /// Samples drawn for each setting
     #[arg(long, value_name = "N")]
     pub samples: Option<usize>,
@@ -104,7 +108,7 @@ pub struct RunOptions {
 
     /// Go on with the training of this run, from its last checkpoint and with its options
     #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "preset", "epochs", "batch_size", "lr", "ema_decay", "blocks", "layers_per_block", "attention", "train_images",
+        "preset", "epochs", "batch_size", "lr", "ema_decay", "blocks", "layers_per_block", "attention", "attention_head_dim", "train_images",
         "test_images", "out", "checkpoint",
     ])]
     pub resume: Option<PathBuf>,
@@ -112,6 +116,7 @@ pub struct RunOptions {
     /// Skip training: sample this model, a folder with config.json and diffusion_pytorch_model.safetensors
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "epochs", "batch_size", "lr", "ema_decay", "blocks", "layers_per_block", "attention",
+        "attention_head_dim",
     ])]
     pub checkpoint: Option<PathBuf>,
 
@@ -141,6 +146,8 @@ pub struct Settings {
     pub layers_per_block: usize,
     /// Levels with attention.
     pub attention: Vec<usize>,
+    /// Channels of each attention head.
+    pub attention_head_dim: usize,
     /// Samples drawn for each setting.
     pub samples: usize,
     /// Training images used.
@@ -163,6 +170,7 @@ impl Settings {
                 blocks: vec![8, 16, 16],
                 layers_per_block: 1,
                 attention: vec![2],
+                attention_head_dim: 8,
                 samples: 48,
                 train_images: 256,
                 test_images: 128,
@@ -177,6 +185,7 @@ impl Settings {
                 blocks: vec![16, 16, 32, 64],
                 layers_per_block: 1,
                 attention: vec![],
+                attention_head_dim: 8,
                 samples: 2048,
                 train_images: 60_000,
                 test_images: 10_000,
@@ -191,6 +200,7 @@ impl Settings {
                 blocks: vec![32, 64, 128, 256],
                 layers_per_block: 2,
                 attention: vec![1, 2, 3],
+                attention_head_dim: 8,
                 samples: 2048,
                 train_images: 60_000,
                 test_images: 10_000,
@@ -221,6 +231,7 @@ impl Settings {
         if let Some(levels) = o.attention {
             settings.attention = parse_levels(&levels)?;
         }
+        settings.attention_head_dim = o.attention_head_dim.unwrap_or(settings.attention_head_dim);
         settings.check()?;
         Ok(settings)
     }
@@ -272,12 +283,25 @@ impl Settings {
                 self.blocks.len() - 1
             );
         }
+        // Where any level attends, the middle block does too, with the last level's channels.
+        let middle = self.attention.first().map(|_| self.blocks.len() - 1);
+        for level in self.attention.iter().copied().chain(middle) {
+            let channels = self.blocks[level];
+            ensure!(
+                self.attention_head_dim > 0 && channels % self.attention_head_dim == 0,
+                "--attention-head-dim {} does not divide the {channels} channels of level {level}",
+                self.attention_head_dim
+            );
+        }
         Ok(())
     }
 
     /// The UNet of these settings.
     pub fn unet(&self) -> UNet2DConfig {
-        UNet2DConfig::with_blocks(&self.blocks, self.layers_per_block, &self.attention)
+        UNet2DConfig {
+            attention_head_dim: Some(self.attention_head_dim),
+            ..UNet2DConfig::with_blocks(&self.blocks, self.layers_per_block, &self.attention)
+        }
     }
 }
 

@@ -9,7 +9,6 @@ use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, b
 use plan::{Plan, Size};
 use product::{Panels, Product};
 pub(crate) use product::{vectors, vectors_mut};
-use pulp::Arch;
 use rayon::prelude::*;
 use weights::{TILE, Tiles, WeightGradient};
 
@@ -176,7 +175,7 @@ fn multiply<'a>(
         true => shift.iter().flat_map(|&s| [s; LANES]).collect(),
         false => vec![],
     };
-    let arch = Arch::new();
+    let arch = crate::process::arch();
     out.par_chunks_mut(out_size).zip(x.par_chunks(in_size)).enumerate().for_each(|(block, (out, input))| {
         let shift = match of_channels.is_empty() {
             true => &shift[block * output.channels * LANES..][..output.channels * LANES],
@@ -195,7 +194,7 @@ fn weight_gradient(plan: &Plan, input: &[f32], grad: &[f32], places: usize) -> V
     let blocks = input.len() / (plan.input.pixels() * plan.input.channels * LANES);
     let (input, grad) = (&Tiles::new(input, plan.input.channels), &Tiles::new(grad, plan.output.channels));
     let mut out = vec![0.0; plan.output.channels * row];
-    let arch = Arch::new();
+    let arch = crate::process::arch();
     out.par_chunks_mut(TILE * row).enumerate().for_each(|(tile, out)| {
         arch.dispatch(WeightGradient { plan, blocks, input, grad, tile, out, places });
     });
