@@ -2,9 +2,8 @@
 
 use anyhow::{Result, bail};
 use candle_core::{Device, Tensor};
-use candle_nn::Module;
+use candle_nn::{Module, linear};
 use elucidate_core::checkpoint::Checkpoint;
-use elucidate_core::nn::linear;
 use elucidate_core::params::{Params, Tensors, frozen};
 use elucidate_core::rng::Streams;
 use elucidate_core::train::{EpochRecord, Event, Shard, TrainError, TrainOptions, Trainer};

@@ -1,6 +1,9 @@
 //! Convolution, norms with activations, and attention as candle custom ops with gradients, on the CPU; candle's own ops
 //! on every other device. All of them work on [`FeatureMaps`], which says how the numbers lie.
 
+// Loops over lanes and tiles index several arrays alike.
+#![allow(clippy::needless_range_loop)]
+
 mod attention;
 mod batch_norm;
 mod conv;

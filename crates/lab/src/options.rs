@@ -288,7 +288,7 @@ impl Settings {
         for level in self.attention.iter().copied().chain(middle) {
             let channels = self.blocks[level];
             ensure!(
-                self.attention_head_dim > 0 && channels % self.attention_head_dim == 0,
+                channels.is_multiple_of(self.attention_head_dim),
                 "--attention-head-dim {} does not divide the {channels} channels of level {level}",
                 self.attention_head_dim
             );

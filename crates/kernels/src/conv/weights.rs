@@ -181,9 +181,9 @@ impl WeightGradient<'_> {
                 for x in 0..columns {
                     let out_pixel = out_row * plan.output.width + phase.origin.1 + x * plan.out_step;
                     let g = &grad[out_pixel * out_step..][..TILE];
-                    let all = from <= x && x < to;
+                    let all = (from..to).contains(&x);
                     for t in 0..T {
-                        if !all && !(exists[t].0 <= x && x < exists[t].1) {
+                        if !all && !(exists[t].0..exists[t].1).contains(&x) {
                             continue;
                         }
                         let column = (x * plan.in_step) as isize + taps[t].offset.1;
