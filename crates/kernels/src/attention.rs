@@ -7,6 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::sync::OnceLock;
+use tracing::trace_span;
 
 /// Self-attention over the pixels of `qkv` (n, 3·heads·d, h, w), whose channels are the queries of all heads, then their
 /// keys, then their values: softmax(q·kᵀ·scale)·v of each head, (n, heads·d, h, w). Vaswani 2017, eq. 1.
@@ -105,6 +106,7 @@ impl CustomOp1 for Attention {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let _timed = trace_span!("attention").entered();
         let x = crate::slice(x, layout)?;
         let (blocks, height, width, ..) = layout.shape().dims5()?;
         let mut out = vec![0.0; x.len() / 3];
@@ -119,6 +121,7 @@ impl CustomOp1 for Attention {
     }
 
     fn bwd(&self, x: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let _timed = trace_span!("attention, gradient").entered();
         let Some(moments) = self.moments.get() else { bail!("attention's gradient before its result") };
         let grad = grad.contiguous()?;
         let (x_values, res_values, grad_values) =

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail}
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::sync::OnceLock;
+use tracing::trace_span;
 
 /// Group normalisation of `x` (n, c, h, w) over `groups` groups of channels with scale `weight` and shift `bias` (c)
 /// (Wu & He 2018), then SiLU where `silu` says so: x's shape.
@@ -95,6 +96,7 @@ impl CustomOp3 for GroupNorm {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _timed = trace_span!("group norm").entered();
         let x = crate::slice(x, x_layout)?;
         let (weight, bias) = (crate::slice(weight, weight_layout)?, crate::slice(bias, bias_layout)?);
         let mut out = vec![0.0; x.len()];
@@ -114,6 +116,7 @@ impl CustomOp3 for GroupNorm {
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let _timed = trace_span!("group norm, gradient").entered();
         let Some(moments) = self.moments.get() else { bail!("group norm's gradient before its result") };
         let grad = grad.contiguous()?;
         let (x_values, grad_values) = (crate::values(x)?, crate::values(&grad)?);

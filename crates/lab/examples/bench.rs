@@ -11,12 +11,20 @@ use elucidate_lab::options::{RunOptions, Settings};
 use elucidate_lab::sampling::{Setting, draw};
 use elucidate_lab::training::SHARD_CPU;
 use elucidate_samplers::Sampler;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tracing::Subscriber;
+use tracing::span::Id;
+use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Times whole training steps, or forward passes as sampling makes them, on random images, and prints one line.
+/// Times whole training steps, or forward passes as sampling makes them, on random images, and prints one line: images a
+/// second, and the memory that the process holds after its first steps and in the end.
 ///
 /// Of the experiments' options those count that make the network and the batch, --threads and --candle-ops.
 #[derive(Parser)]
@@ -29,6 +37,9 @@ struct Options {
     /// How long to measure, after the first steps
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
+    /// Compute on one thread, and print each kernel's share of the time too
+    #[arg(long)]
+    shares: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
@@ -46,20 +57,85 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let settings = Settings::resolve(&options.run, false, 1e-2)?;
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = options.run.threads.unwrap_or_else(cores);
+    // On more threads one kernel's work would be done while another waits for its own.
+    let threads = if options.shares { 1 } else { options.run.threads.unwrap_or_else(cores) };
     elucidate_kernels::set_up(threads)?;
     elucidate_kernels::force_candle_ops(options.run.candle_ops);
-    let rate = match options.work {
-        Work::Train => train(&settings, options.seconds)?,
-        Work::Sample => sample(&settings, options.seconds)?,
+    let clock = Clock::default();
+    if options.shares {
+        tracing_subscriber::registry().with(clock.clone()).init();
+    }
+    let Measured { images, seconds, memory } = match options.work {
+        Work::Train => train(&settings, options.seconds, &clock)?,
+        Work::Sample => sample(&settings, options.seconds, &clock)?,
     };
     let (Settings { blocks, batch_size, .. }, work) = (settings, options.work);
-    println!("{work:?}, UNet {blocks:?}, batch {batch_size}, {threads} threads: {rate:.1} images/s");
+    println!(
+        "{work:?}, UNet {blocks:?}, batch {batch_size}, {threads} threads: {:.1} images/s, {} MiB, {} MiB in the end",
+        images as f64 / seconds,
+        memory >> 20,
+        memory_held()? >> 20
+    );
+    if options.shares {
+        clock.print(seconds);
+    }
     Ok(())
 }
 
-/// Images a second of whole steps: batch, forward, backward, Adam, average.
-fn train(settings: &Settings, seconds: f64) -> Result<f64> {
+/// What was done in how many seconds, and the memory held, in bytes, after the first steps.
+struct Measured {
+    images: usize,
+    seconds: f64,
+    memory: u64,
+}
+
+/// Bytes of memory that this process holds.
+fn memory_held() -> Result<u64> {
+    let pid = sysinfo::get_current_pid().map_err(anyhow::Error::msg)?;
+    let mut system = sysinfo::System::new();
+    system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&[pid]), true);
+    Ok(system.process(pid).context("this process is not in the list of processes")?.memory())
+}
+
+/// The time spent in each span, by its name.
+#[derive(Clone, Default)]
+struct Clock(Arc<Mutex<BTreeMap<&'static str, Duration>>>);
+
+impl Clock {
+    fn reset(&self) {
+        self.0.lock().expect("no thread panicked").clear();
+    }
+
+    /// Prints shares of so many seconds, the largest first.
+    fn print(&self, seconds: f64) {
+        let times = self.0.lock().expect("no thread panicked");
+        let rest = seconds - times.values().map(Duration::as_secs_f64).sum::<f64>();
+        let mut shares: Vec<_> = times.iter().map(|(name, time)| (*name, time.as_secs_f64())).collect();
+        shares.push(("all else: sums, joins, copies", rest));
+        shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+        for (name, time) in shares {
+            println!("  {:5.1} %  {name}", 100.0 * time / seconds);
+        }
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Clock {
+    fn on_enter(&self, id: &Id, context: LayerContext<'_, S>) {
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().replace(Instant::now());
+        }
+    }
+
+    fn on_exit(&self, id: &Id, context: LayerContext<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        if let Some(start) = span.extensions().get::<Instant>() {
+            *self.0.lock().expect("no thread panicked").entry(span.name()).or_default() += start.elapsed();
+        }
+    }
+}
+
+/// Whole steps: batch, forward, backward, Adam, average.
+fn train(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> {
     let streams = Streams::new(1);
     let config = settings.unet();
     let (model, params) = Params::init(&streams, &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
@@ -76,7 +152,8 @@ fn train(settings: &Settings, seconds: f64) -> Result<f64> {
     // More steps than there is time for: the clock stops the training.
     let mut trainer = Trainer::new(&params, recipe, &streams, size * 10_000, None)?;
     let mut start = Instant::now();
-    let mut rate = None;
+    let mut memory = 0;
+    let mut measured = None;
     let stopped = trainer.run(
         |shard: &Shard| {
             let first = shard.positions.start as usize % size;
@@ -88,24 +165,26 @@ fn train(settings: &Settings, seconds: f64) -> Result<f64> {
         |event| {
             let Event::Step(step) = event else { return Ok(()) };
             if step.step == WARM_UP {
+                memory = memory_held()?;
+                clock.reset();
                 start = Instant::now();
             }
-            let measured = step.step.saturating_sub(WARM_UP);
-            if measured > 0 && start.elapsed() > Duration::from_secs_f64(seconds) {
-                rate = Some((measured * size) as f64 / start.elapsed().as_secs_f64());
+            let (images, elapsed) = (step.step.saturating_sub(WARM_UP) * size, start.elapsed().as_secs_f64());
+            if images > 0 && elapsed > seconds {
+                measured = Some(Measured { images, seconds: elapsed, memory });
                 bail!("measured");
             }
             Ok(())
         },
     );
-    if rate.is_none() {
+    if measured.is_none() {
         stopped?;
     }
-    rate.context("the training ended before the time was up")
+    measured.context("the training ended before the time was up")
 }
 
-/// Network evaluations a second of `draw`, as sampling uses it.
-fn sample(settings: &Settings, seconds: f64) -> Result<f64> {
+/// Network evaluations of `draw`, as sampling uses it.
+fn sample(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> {
     let streams = Streams::new(1);
     let config = settings.unet();
     let (_, params) = Params::init(&streams, &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
@@ -118,10 +197,12 @@ fn sample(settings: &Settings, seconds: f64) -> Result<f64> {
         Ok(n * setting.nfe())
     };
     round()?;
+    let memory = memory_held()?;
+    clock.reset();
     let start = Instant::now();
-    let mut done = 0;
+    let mut images = 0;
     while start.elapsed().as_secs_f64() < seconds {
-        done += round()?;
+        images += round()?;
     }
-    Ok(done as f64 / start.elapsed().as_secs_f64())
+    Ok(Measured { images, seconds: start.elapsed().as_secs_f64(), memory })
 }

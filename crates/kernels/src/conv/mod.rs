@@ -10,6 +10,7 @@ use plan::{Plan, Size};
 use product::{Panels, Product};
 pub(crate) use product::{vectors, vectors_mut};
 use rayon::prelude::*;
+use tracing::trace_span;
 use weights::{TILE, Tiles, WeightGradient};
 
 /// What a convolution adds to its sums.
@@ -117,6 +118,7 @@ impl CustomOp3 for Convolution {
         shift: &CpuStorage,
         shift_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
+        let _timed = trace_span!("convolution").entered();
         let Self { plan, places, .. } = self;
         let weight = crate::slice(weight, weight_layout)?;
         let depth = plan.input.channels;
@@ -142,6 +144,7 @@ impl CustomOp3 for Convolution {
         let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
         let grad_x = match x.track_op() {
             true => {
+                let _timed = trace_span!("convolution, gradient of the input").entered();
                 let (weight, depth) = (weight_values.get(), plan.input.channels);
                 let kernel = |d: usize, o: usize| &weight[(o * depth + d) * places..][..*places];
                 let zeros = vec![0.0; depth];
@@ -149,10 +152,13 @@ impl CustomOp3 for Convolution {
             }
             false => None,
         };
+        let timed = trace_span!("convolution, gradient of the weights").entered();
         let grad_weight = match weight.track_op() {
             true => Some(tensor(weight_gradient(plan, x_values.get(), grad_values.get(), *places), weight)?),
             false => None,
         };
+        drop(timed);
+        let _timed = trace_span!("convolution, gradient of the bias").entered();
         let grad_shift = tensor(shift_gradient(plan, grad_values.get(), shift.rank() == 1), shift)?;
         Ok((grad_x, grad_weight, Some(grad_shift)))
     }
