@@ -11,7 +11,7 @@ use product::{Panels, Product};
 pub(crate) use product::{vectors, vectors_mut};
 use rayon::prelude::*;
 use tracing::trace_span;
-use weights::{TILE, Tiles, WeightGradient};
+use weights::{Operands, TILE, WeightGradient};
 
 /// What a convolution adds to its sums.
 #[derive(Debug, Clone, Copy)]
@@ -197,12 +197,11 @@ fn multiply<'a>(
 /// Σ grad·x over images and pixels, for each weight.
 fn weight_gradient(plan: &Plan, input: &[f32], grad: &[f32], places: usize) -> Vec<f32> {
     let row = plan.input.channels * places;
-    let blocks = input.len() / (plan.input.pixels() * plan.input.channels * LANES);
-    let (input, grad) = (&Tiles::new(input, plan.input.channels), &Tiles::new(grad, plan.output.channels));
+    let operands = &Operands::new(plan, input, grad);
     let mut out = vec![0.0; plan.output.channels * row];
     let arch = crate::process::arch();
     out.par_chunks_mut(TILE * row).enumerate().for_each(|(tile, out)| {
-        arch.dispatch(WeightGradient { plan, blocks, input, grad, tile, out, places });
+        arch.dispatch(WeightGradient { plan, operands, tile, out, places });
     });
     out
 }

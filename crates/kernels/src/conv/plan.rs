@@ -98,9 +98,9 @@ impl Plan {
         (count(self.output.height, phase.origin.0), count(self.output.width, phase.origin.1))
     }
 
-    /// Taps of all phases.
-    pub(crate) fn taps(&self) -> usize {
-        self.phases.iter().map(|phase| phase.taps.len()).sum()
+    /// The number of the phase with this origin.
+    pub(crate) fn phase_of(&self, y: usize, x: usize) -> usize {
+        self.phases.iter().position(|phase| phase.origin == (y, x)).expect("every pixel is of a phase")
     }
 
     /// The input row of row `j`, if there is one.

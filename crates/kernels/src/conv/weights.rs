@@ -1,61 +1,116 @@
 //! The gradient of a convolution's weights.
 
-use super::plan::{Phase, Plan, Tap};
+use super::plan::{Phase, Plan, Size, Tap};
 use super::product::vectors;
 use crate::maps::{LANES, across};
 use pulp::{Simd, WithSimd};
-use std::borrow::Cow;
+use std::ops::Range;
 
 /// Output channels that a task sums for.
 pub(crate) const TILE: usize = 4;
 
-/// About how many pixels are summed for all weights before the next: their gradients stay in the caches.
-const PIXELS: usize = 256;
+/// About how many pixels are summed for all weights before the next: they stay in the first cache.
+const PIXELS: usize = 64;
 
-/// Maps (pixels of all blocks, channels, 16) as tiles of [`TILE`] channels, the last one filled up with zeros.
-pub(crate) struct Tiles<'a> {
-    values: Cow<'a, [f32]>,
-    /// How far, in lanes, one tile is from the next, and one pixel.
-    tile: usize,
-    pixel: usize,
+/// Input channels come in groups of so many, the last one filled up with zeros.
+const GROUP: usize = 4;
+
+/// A convolution's input and its output's gradient, laid out such that a weight's gradient sums products of numbers that
+/// follow each other: in the maps themselves a channel's numbers lie apart by a multiple of the cache's period, and would
+/// drive each other out of it.
+///
+/// Where the plan takes every other pixel, those pixels lie together. Rows follow each other with a few columns of zeros
+/// between them, the pixels that a tap sees beside the maps: so several rows are one sum without any borders.
+pub(crate) struct Operands {
+    /// (channels, phases of the pixels, blocks, rows, pitch, 16), before each phase a margin of `margin` pixels.
+    input: Vec<f32>,
+    /// (tiles of channels, phases of the plan, blocks, rows, pitch, [`TILE`], 16).
+    grad: Vec<f32>,
+    blocks: usize,
+    in_rows: usize,
+    out_rows: usize,
+    columns: usize,
+    pitch: usize,
+    margin: usize,
 }
 
-impl<'a> Tiles<'a> {
-    /// Pixels of many channels are copied, a tile's side by side: the numbers of a tile would lie apart by a multiple of
-    /// the cache's period, and drive each other out of it.
-    pub(crate) fn new(maps: &'a [f32], channels: usize) -> Self {
-        if channels.is_multiple_of(TILE) && channels <= MOST_IN_PLACE {
-            return Self { values: Cow::Borrowed(maps), tile: TILE, pixel: channels };
-        }
-        let pixels = maps.len() / (channels * LANES);
-        let tile = pixels * TILE;
-        let mut values = Vec::with_capacity(channels.div_ceil(TILE) * tile * LANES);
-        for from in (0..channels).step_by(TILE) {
-            let to = (from + TILE).min(channels);
-            for pixel in maps.chunks_exact(channels * LANES) {
-                values.extend_from_slice(&pixel[from * LANES..to * LANES]);
-                values.extend(std::iter::repeat_n(0.0, (from + TILE - to) * LANES));
+impl Operands {
+    /// From the maps `input` and `grad` (blocks, h, w, c, 16) of a plan.
+    pub(crate) fn new(plan: &Plan, input: &[f32], grad: &[f32]) -> Self {
+        let (Plan { input: from, output: to, in_step, out_step, .. }, phases) = (plan, plan.phases.len());
+        let (width, columns) = (from.width.div_ceil(*in_step), to.width.div_ceil(*out_step));
+        // Columns that taps see left and right of the maps.
+        let beside = |tap: &Tap| {
+            let shift = tap.offset.1.div_euclid(*in_step as isize);
+            (-shift).max(columns as isize + shift - width as isize).max(0) as usize
+        };
+        let margin = plan.phases.iter().flat_map(|phase| &phase.taps).map(beside).max().unwrap_or(0);
+        let mut operands = Self {
+            input: vec![],
+            grad: vec![],
+            blocks: input.len() / (from.pixels() * from.channels * LANES),
+            in_rows: from.height.div_ceil(*in_step),
+            out_rows: to.height.div_ceil(*out_step),
+            columns,
+            pitch: width.max(columns) + margin,
+            margin,
+        };
+        operands.input =
+            vec![0.0; from.channels.next_multiple_of(GROUP) * in_step * in_step * operands.plane() * LANES];
+        operands.grad = vec![0.0; to.channels.div_ceil(TILE) * phases * operands.tile() * TILE * LANES];
+        operands.fill_input(plan, input);
+        operands.fill_grad(plan, grad);
+        operands
+    }
+
+    /// Pixels of one phase of a channel of the input, with its margin.
+    fn plane(&self) -> usize {
+        self.margin + self.blocks * self.in_rows * self.pitch
+    }
+
+    /// Pixels of one phase of a tile of the gradient.
+    fn tile(&self) -> usize {
+        self.blocks * self.out_rows * self.pitch
+    }
+
+    fn fill_input(&mut self, plan: &Plan, maps: &[f32]) {
+        let (Size { height, width, channels }, step, plane) = (plan.input, plan.in_step, self.plane());
+        for (line, pixels) in maps.chunks_exact(width * channels * LANES).enumerate() {
+            let (block, y) = (line / height, line % height);
+            let start = self.margin + (block * self.in_rows + y / step) * self.pitch;
+            for channel in 0..channels {
+                for (x, pixel) in pixels.chunks_exact(channels * LANES).enumerate() {
+                    let phase = y % step * step + x % step;
+                    let at = (channel * step * step + phase) * plane + start + x / step;
+                    self.input[at * LANES..][..LANES].copy_from_slice(&pixel[channel * LANES..][..LANES]);
+                }
             }
         }
-        Self { values: Cow::Owned(values), tile, pixel: TILE }
     }
 
-    #[inline(always)]
-    fn tile<S: Simd, const V: usize>(&self, tile: usize) -> &[[S::f32s; V]] {
-        &vectors::<S, V>(&self.values)[tile * self.tile..]
+    fn fill_grad(&mut self, plan: &Plan, maps: &[f32]) {
+        let (Size { height, width, channels }, step, tile) = (plan.output, plan.out_step, self.tile());
+        for (line, pixels) in maps.chunks_exact(width * channels * LANES).enumerate() {
+            let (block, y) = (line / height, line % height);
+            let start = (block * self.out_rows + y / step) * self.pitch;
+            for first in (0..channels).step_by(TILE) {
+                let numbers = TILE.min(channels - first) * LANES;
+                for (x, pixel) in pixels.chunks_exact(channels * LANES).enumerate() {
+                    let phase = plan.phase_of(y % step, x % step);
+                    let at = (first / TILE * plan.phases.len() + phase) * tile + start + x / step;
+                    self.grad[at * TILE * LANES..][..numbers]
+                        .copy_from_slice(&pixel[first * LANES..][..numbers]);
+                }
+            }
+        }
     }
 }
-
-/// The most channels whose pixels need no copying.
-const MOST_IN_PLACE: usize = 32;
 
 /// Sums over all images and pixels of grad·x for each weight of the output channels of tile `tile`: `out` is (channels,
 /// input channels, places in the kernel), and holds zeros.
 pub(crate) struct WeightGradient<'a> {
     pub(crate) plan: &'a Plan,
-    pub(crate) blocks: usize,
-    pub(crate) input: &'a Tiles<'a>,
-    pub(crate) grad: &'a Tiles<'a>,
+    pub(crate) operands: &'a Operands,
     pub(crate) tile: usize,
     pub(crate) out: &'a mut [f32],
     pub(crate) places: usize,
@@ -85,20 +140,23 @@ impl WithSimd for WeightGradient<'_> {
 impl WeightGradient<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize, const D: usize>(self, simd: S) {
-        let Self { plan, blocks, places, .. } = self;
+        let Self { plan, operands, places, .. } = self;
         let depth = plan.input.channels;
-        let taps = plan.taps();
+        let taps = plan.phases.iter().map(|phase| phase.taps.len()).sum();
         let mut sums = vec![[[[simd.splat_f32s(0.0); TILE]; D]; V]; depth.div_ceil(D) * taps];
-        let mut at = 0;
-        for phase in &plan.phases {
-            let of_phase = at..at + phase.taps.len();
-            at = of_phase.end;
-            let (rows, columns) = plan.grid(phase);
-            let few = PIXELS.div_ceil(columns.max(1));
-            for first in (0..blocks * rows).step_by(few) {
-                let rows = first..(first + few).min(blocks * rows);
-                for (i, sums) in sums.chunks_exact_mut(taps).enumerate() {
-                    self.phase::<S, V, D>(simd, &mut sums[of_phase.clone()], phase, rows.clone(), i * D);
+        let rows = (PIXELS / operands.pitch).clamp(1, operands.out_rows);
+        let blocks = (PIXELS / (rows * operands.pitch)).max(1);
+        for first_block in (0..operands.blocks).step_by(blocks) {
+            let blocks = first_block..(first_block + blocks).min(operands.blocks);
+            for first_row in (0..operands.out_rows).step_by(rows) {
+                let rows = first_row..(first_row + rows).min(operands.out_rows);
+                let mut at = 0;
+                for (phase, Phase { taps: of_phase, .. }) in plan.phases.iter().enumerate() {
+                    for (i, sums) in sums.chunks_exact_mut(taps).enumerate() {
+                        let sums = &mut sums[at..at + of_phase.len()];
+                        self.phase::<S, V, D>(simd, sums, phase, blocks.clone(), rows.clone(), i * D);
+                    }
+                    at += of_phase.len();
                 }
             }
         }
@@ -121,23 +179,25 @@ impl WeightGradient<'_> {
         }
     }
 
-    /// Adds up some of the rows of all blocks, for all taps of a phase.
+    /// Adds up some rows of some blocks, for all taps of a phase.
     #[inline(always)]
     fn phase<S: Simd, const V: usize, const D: usize>(
         &self,
         simd: S,
         mut sums: &mut [Sums<S::f32s, V, D>],
-        phase: &Phase,
-        rows: std::ops::Range<usize>,
+        phase: usize,
+        blocks: Range<usize>,
+        rows: Range<usize>,
         d: usize,
     ) {
-        for line in phase.taps.chunk_by(|a, b| a.offset.0 == b.offset.0) {
+        for line in self.plan.phases[phase].taps.chunk_by(|a, b| a.offset.0 == b.offset.0) {
             for taps in line.chunks(3) {
                 let (these, rest) = sums.split_at_mut(taps.len());
+                let (blocks, rows) = (blocks.clone(), rows.clone());
                 match taps.len() {
-                    3 => self.row_of_taps::<S, V, 3, D>(simd, these, phase, taps, rows.clone(), d),
-                    2 => self.row_of_taps::<S, V, 2, D>(simd, these, phase, taps, rows.clone(), d),
-                    _ => self.row_of_taps::<S, V, 1, D>(simd, these, phase, taps, rows.clone(), d),
+                    3 => self.row_of_taps::<S, V, 3, D>(simd, these, phase, taps, blocks, rows, d),
+                    2 => self.row_of_taps::<S, V, 2, D>(simd, these, phase, taps, blocks, rows, d),
+                    _ => self.row_of_taps::<S, V, 1, D>(simd, these, phase, taps, blocks, rows, d),
                 }
                 sums = rest;
             }
@@ -146,52 +206,67 @@ impl WeightGradient<'_> {
 
     /// The same for `T` taps that lie in a row.
     #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "a range in each dimension")]
     fn row_of_taps<S: Simd, const V: usize, const T: usize, const D: usize>(
         &self,
         simd: S,
         sums: &mut [Sums<S::f32s, V, D>],
-        phase: &Phase,
+        phase: usize,
         taps: &[Tap],
-        rows: std::ops::Range<usize>,
+        blocks: Range<usize>,
+        rows: Range<usize>,
         d: usize,
     ) {
-        let Self { plan, input: Tiles { pixel: in_step, .. }, grad: Tiles { pixel: out_step, .. }, .. } =
-            *self;
-        let input = &self.input.tile::<S, V>(d / TILE)[d % TILE..];
-        let grad = self.grad.tile::<S, V>(self.tile);
-        let (of_block, columns) = plan.grid(phase);
-        // Where each tap has a pixel, and where all have.
-        let mut exists = [(0, 0); T];
-        let (mut from, mut to) = (0, columns);
-        for t in 0..T {
-            exists[t] = plan.columns(0, columns, &taps[t]);
-            from = from.max(exists[t].0);
-            to = to.min(exists[t].1);
+        let Self { plan, operands, .. } = *self;
+        let Operands { in_rows, out_rows, columns, pitch, margin, .. } = *operands;
+        let (step, plane, tile) = (plan.in_step as isize, operands.plane(), operands.tile());
+        let input = vectors::<S, V>(&operands.input);
+        let grad = &vectors::<S, V>(&operands.grad).as_chunks::<TILE>().0
+            [(self.tile * plan.phases.len() + phase) * tile..][..tile];
+        // Rows that have an input row.
+        let down = taps[0].offset.0.div_euclid(step);
+        let first = rows.start.max((-down).max(0) as usize);
+        let last = rows.end.min((in_rows as isize - down).max(0) as usize);
+        if first >= last {
+            return;
         }
+        let length = (last - first - 1) * pitch + columns;
+        let planes: [[&[[S::f32s; V]]; D]; T] = std::array::from_fn(|t| {
+            let (dy, dx) = taps[t].offset;
+            let phase = (dy.rem_euclid(step) * step + dx.rem_euclid(step)) as usize;
+            let start = margin as isize + dx.div_euclid(step);
+            std::array::from_fn(|q| {
+                let plane_at = ((d + q) * (step * step) as usize + phase) * plane;
+                &input[plane_at..][..plane][start as usize..]
+            })
+        });
         for v in 0..V {
             let mut local = [[[simd.splat_f32s(0.0); TILE]; D]; T];
             for t in 0..T {
                 local[t] = sums[t][v];
             }
-            for row in rows.clone() {
-                let (block, y) = (row / of_block, row % of_block);
-                let Some(row) = plan.input_row(y, &taps[0]) else { continue };
-                let out_row = block * plan.output.height + phase.origin.0 + y * plan.out_step;
-                let in_row = block * plan.input.height + row;
-                for x in 0..columns {
-                    let out_pixel = out_row * plan.output.width + phase.origin.1 + x * plan.out_step;
-                    let g = &grad[out_pixel * out_step..][..TILE];
-                    let all = (from..to).contains(&x);
+            for block in blocks.clone() {
+                let grad = &grad[(block * out_rows + first) * pitch..][..length];
+                let row = (first as isize + down) as usize;
+                let mut x: [[&[[S::f32s; V]]; D]; T] = planes;
+                for t in 0..T {
+                    for q in 0..D {
+                        x[t][q] = &planes[t][q][(block * in_rows + row) * pitch..][..length];
+                    }
+                }
+                for j in 0..length {
+                    let mut pixel = [[simd.splat_f32s(0.0); D]; T];
                     for t in 0..T {
-                        if !all && !(exists[t].0..exists[t].1).contains(&x) {
-                            continue;
-                        }
-                        let column = (x * plan.in_step) as isize + taps[t].offset.1;
-                        let in_pixel = in_row * plan.input.width + column as usize;
-                        let x = &input[in_pixel * in_step..][..D];
                         for q in 0..D {
-                            for o in 0..TILE {
-                                local[t][q][o] = simd.mul_add_f32s(g[o][v], x[q][v], local[t][q][o]);
+                            pixel[t][q] = x[t][q][j][v];
+                        }
+                    }
+                    // One number of the gradient at a time: sums, pixels and it are just as many as AVX2 has registers.
+                    for o in 0..TILE {
+                        let g = grad[j][o][v];
+                        for t in 0..T {
+                            for q in 0..D {
+                                local[t][q][o] = simd.mul_add_f32s(g, pixel[t][q], local[t][q][o]);
                             }
                         }
                     }
