@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use tracing::info;
 
 /// Images that one core takes through the network together, forward and back.
-pub const SHARD_CPU: usize = 16;
+pub const SHARD_CPU: usize = 32;
 /// Images that are evaluated together.
 const EVALUATED: usize = 50;
 
