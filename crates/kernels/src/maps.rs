@@ -11,15 +11,10 @@ pub(crate) type Lanes = [f32; LANES];
 
 /// The sum over all images, by halves.
 #[inline(always)]
-pub(crate) fn across(mut lanes: Lanes) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            lanes[i] += lanes[i + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
+pub(crate) fn across(lanes: Lanes) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// A batch of feature maps between two layers: n images of c channels, h by w.

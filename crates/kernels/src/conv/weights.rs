@@ -139,67 +139,81 @@ impl WithSimd for WeightGradient<'_> {
 
 impl WeightGradient<'_> {
     #[inline(always)]
-    fn run<S: Simd, const V: usize, const D: usize>(self, simd: S) {
-        let Self { plan, operands, places, .. } = self;
-        let depth = plan.input.channels;
+    fn run<S: Simd, const V: usize, const D: usize>(mut self, simd: S) {
+        let Self { plan, operands, .. } = self;
+        let groups = plan.input.channels.div_ceil(D);
         let taps = plan.phases.iter().map(|phase| phase.taps.len()).sum();
-        let mut sums = vec![[[[simd.splat_f32s(0.0); TILE]; D]; V]; depth.div_ceil(D) * taps];
+        let zeros: Sums<_, V, D> = [[[simd.splat_f32s(0.0); TILE]; D]; V];
         let rows = (PIXELS / operands.pitch).clamp(1, operands.out_rows);
         let blocks = (PIXELS / (rows * operands.pitch)).max(1);
+        if rows == operands.out_rows && blocks >= operands.blocks {
+            // All pixels at once: the sums need not wait for more.
+            let mut sums = vec![zeros; taps];
+            for group in 0..groups {
+                sums.fill(zeros);
+                self.add(simd, &mut sums, 0..operands.blocks, 0..rows, group * D);
+                self.write::<S, V, D>(&sums, group * D);
+            }
+            return;
+        }
+        let mut sums = vec![zeros; groups * taps];
         for first_block in (0..operands.blocks).step_by(blocks) {
             let blocks = first_block..(first_block + blocks).min(operands.blocks);
             for first_row in (0..operands.out_rows).step_by(rows) {
                 let rows = first_row..(first_row + rows).min(operands.out_rows);
-                let mut at = 0;
-                for (phase, Phase { taps: of_phase, .. }) in plan.phases.iter().enumerate() {
-                    for (i, sums) in sums.chunks_exact_mut(taps).enumerate() {
-                        let sums = &mut sums[at..at + of_phase.len()];
-                        self.phase::<S, V, D>(simd, sums, phase, blocks.clone(), rows.clone(), i * D);
-                    }
-                    at += of_phase.len();
+                for (group, sums) in sums.chunks_exact_mut(taps).enumerate() {
+                    self.add(simd, sums, blocks.clone(), rows.clone(), group * D);
                 }
             }
         }
-        for (i, sums) in sums.chunks_exact(taps).enumerate() {
-            let taps = plan.phases.iter().flat_map(|phase| &phase.taps);
-            for (sums, tap) in sums.iter().zip(taps) {
-                for d in i * D..((i + 1) * D).min(depth) {
-                    for (o, out) in self.out.chunks_exact_mut(depth * places).enumerate() {
-                        let mut lanes = [0.0; LANES];
-                        for v in 0..V {
-                            S::as_mut_simd_f32s(&mut lanes).0[v] = sums[v][d - i * D][o];
-                        }
-                        let sum = across(lanes);
-                        for &place in &tap.places {
-                            out[d * places + place] += sum;
-                        }
+        for (group, sums) in sums.chunks_exact(taps).enumerate() {
+            self.write::<S, V, D>(sums, group * D);
+        }
+    }
+
+    /// Adds up some rows of some blocks, for all taps and `D` input channels from `d` on.
+    #[inline(always)]
+    fn add<S: Simd, const V: usize, const D: usize>(
+        &self,
+        simd: S,
+        mut sums: &mut [Sums<S::f32s, V, D>],
+        blocks: Range<usize>,
+        rows: Range<usize>,
+        d: usize,
+    ) {
+        for (phase, Phase { taps, .. }) in self.plan.phases.iter().enumerate() {
+            for line in taps.chunk_by(|a, b| a.offset.0 == b.offset.0) {
+                for taps in line.chunks(3) {
+                    let (these, rest) = sums.split_at_mut(taps.len());
+                    let (blocks, rows) = (blocks.clone(), rows.clone());
+                    match taps.len() {
+                        3 => self.row_of_taps::<S, V, 3, D>(simd, these, phase, taps, blocks, rows, d),
+                        2 => self.row_of_taps::<S, V, 2, D>(simd, these, phase, taps, blocks, rows, d),
+                        _ => self.row_of_taps::<S, V, 1, D>(simd, these, phase, taps, blocks, rows, d),
                     }
+                    sums = rest;
                 }
             }
         }
     }
 
-    /// Adds up some rows of some blocks, for all taps of a phase.
+    /// Adds the sums of all taps and `D` input channels from `d` on to the result.
     #[inline(always)]
-    fn phase<S: Simd, const V: usize, const D: usize>(
-        &self,
-        simd: S,
-        mut sums: &mut [Sums<S::f32s, V, D>],
-        phase: usize,
-        blocks: Range<usize>,
-        rows: Range<usize>,
-        d: usize,
-    ) {
-        for line in self.plan.phases[phase].taps.chunk_by(|a, b| a.offset.0 == b.offset.0) {
-            for taps in line.chunks(3) {
-                let (these, rest) = sums.split_at_mut(taps.len());
-                let (blocks, rows) = (blocks.clone(), rows.clone());
-                match taps.len() {
-                    3 => self.row_of_taps::<S, V, 3, D>(simd, these, phase, taps, blocks, rows, d),
-                    2 => self.row_of_taps::<S, V, 2, D>(simd, these, phase, taps, blocks, rows, d),
-                    _ => self.row_of_taps::<S, V, 1, D>(simd, these, phase, taps, blocks, rows, d),
+    fn write<S: Simd, const V: usize, const D: usize>(&mut self, sums: &[Sums<S::f32s, V, D>], d: usize) {
+        let (depth, places) = (self.plan.input.channels, self.places);
+        let taps = self.plan.phases.iter().flat_map(|phase| &phase.taps);
+        for (sums, tap) in sums.iter().zip(taps) {
+            for q in 0..D.min(depth - d) {
+                for (o, out) in self.out.chunks_exact_mut(depth * places).enumerate() {
+                    let mut lanes = [0.0; LANES];
+                    for v in 0..V {
+                        S::as_mut_simd_f32s(&mut lanes).0[v] = sums[v][q][o];
+                    }
+                    let sum = across(lanes);
+                    for &place in &tap.places {
+                        out[(d + q) * places + place] += sum;
+                    }
                 }
-                sums = rest;
             }
         }
     }
