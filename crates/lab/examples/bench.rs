@@ -9,7 +9,7 @@ use elucidate_core::train::{Event, Shard, TrainOptions, Trainer};
 use elucidate_core::unet::UNet2DModel;
 use elucidate_lab::options::{RunOptions, Settings};
 use elucidate_lab::sampling::{Setting, draw};
-use elucidate_lab::training::SHARD_CPU;
+use elucidate_lab::training::shard_on_cpu;
 use elucidate_samplers::Sampler;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -143,7 +143,7 @@ fn train(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> {
     let recipe = TrainOptions {
         epochs: 1,
         batch_size: size,
-        shard_size: SHARD_CPU,
+        shard_size: shard_on_cpu(size),
         max_lr: 1e-4,
         adam_eps: 1e-5,
         ema_decay: 0.99,
@@ -192,7 +192,7 @@ fn sample(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> 
     let denoiser = |x: &Tensor, sigma: &Tensor| model.forward(x, sigma);
     let setting = Setting { sampler: Sampler::Euler, steps: 2, rho: 7.0, sigma_min: 0.01, sigma_max: 80.0 };
     let round = || -> Result<usize> {
-        let n = 8 * SHARD_CPU;
+        let n = 8 * settings.batch_size;
         draw(&denoiser, &setting, &streams, n, IMAGE, &Device::Cpu, &|_| ())?;
         Ok(n * setting.nfe())
     };

@@ -11,8 +11,12 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 use tracing::info;
 
-/// Images that one core takes through the network together, forward and back.
-pub const SHARD_CPU: usize = 32;
+/// Images that one core takes through the network together, forward and back: two blocks of feature maps, or one where the
+/// batch would not keep two cores busy.
+pub fn shard_on_cpu(batch_size: usize) -> usize {
+    if batch_size < 64 { 16 } else { 32 }
+}
+
 /// Images that are evaluated together.
 const EVALUATED: usize = 50;
 
@@ -32,7 +36,7 @@ pub fn train(
     let options = TrainOptions {
         epochs: settings.epochs,
         batch_size: settings.batch_size,
-        shard_size: if run.device.is_cpu() { SHARD_CPU } else { settings.batch_size },
+        shard_size: if run.device.is_cpu() { shard_on_cpu(settings.batch_size) } else { settings.batch_size },
         max_lr: settings.lr,
         adam_eps: 1e-5,
         ema_decay: settings.ema_decay,
