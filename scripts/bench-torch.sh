@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Times training and sampling in alternation with PyTorch, on the lesson's UNet and on the quick preset's.
+# Times training and sampling in alternation with PyTorch: on the lesson's UNet and on the quick preset's, or on the one
+# that the options name.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +10,11 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 "$venv/bin/pip" install -q torch diffusers
 cargo build --release -q -p elucidate-lab --example bench
-for work in train sample; do
-    "$venv/bin/python" scripts/bench_torch.py --bench target/release/examples/bench --work "$work" "$@"
+presets=(--preset=lesson --preset=quick)
+case " $* " in *" --preset"* | *" --blocks"*) presets=("") ;; esac
+for preset in "${presets[@]}"; do
+    for work in train sample; do
+        # shellcheck disable=SC2086 # an empty preset is no argument
+        "$venv/bin/python" -W ignore scripts/bench_torch.py --bench target/release/examples/bench --work "$work" $preset "$@"
+    done
 done

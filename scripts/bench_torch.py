@@ -1,5 +1,7 @@
 """Times PyTorch's training step and forward pass in alternation with ours, on the same networks; `just bench-torch`.
 
+Options that are not its own choose the network and go to our benchmark as they are: --preset quick, --blocks 16,32,64 …
+
 Each round times every contender once, in turn, so that a machine whose speed drifts treats all alike; the ratio of each
 round is taken, and the median of those is printed. PyTorch runs channels-last with fused Adam and an average of the
 weights, as ours has, eager and compiled, in f32 and under bfloat16 autocast; ours runs as its own process.
@@ -7,6 +9,7 @@ weights, as ours has, eager and compiled, in f32 and under bfloat16 autocast; ou
 
 import argparse
 import copy
+import json
 import os
 import statistics
 import subprocess
@@ -17,29 +20,30 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 
 
-def unet(blocks, layers, attention):
+def unet(settings):
     """The network that `elucidate_core::unet::UNet2DConfig::with_blocks` describes."""
+    blocks, attention = settings["blocks"], settings["attention"]
     levels = range(len(blocks))
     return UNet2DModel(
         in_channels=1,
         out_channels=1,
         block_out_channels=blocks,
-        layers_per_block=layers,
+        layers_per_block=settings["layers_per_block"],
         norm_num_groups=8,
         down_block_types=["AttnDownBlock2D" if i in attention else "DownBlock2D" for i in levels],
         up_block_types=["AttnUpBlock2D" if i in attention else "UpBlock2D" for i in reversed(levels)],
         add_attention=bool(attention),
+        attention_head_dim=settings["attention_head_dim"],
     )
 
 
 class Torch:
     """Times PyTorch; made once, since compiling takes long."""
 
-    def __init__(self, options, compiled, bf16):
+    def __init__(self, options, settings, compiled, bf16):
         self.name = f"PyTorch {'compiled' if compiled else 'eager'} {'bf16' if bf16 else 'f32'}"
         self.bf16 = bf16
-        model = unet(options.blocks, options.layers_per_block, options.attention)
-        model = model.to(memory_format=torch.channels_last)
+        model = unet(settings).to(memory_format=torch.channels_last)
         self.parameters = list(model.parameters())
         self.average = [copy.deepcopy(p.data) for p in self.parameters]
         self.adam = torch.optim.Adam(self.parameters, lr=1e-4, eps=1e-5, fused=True)
@@ -76,16 +80,10 @@ class Ours:
     """Times this project's example `bench`."""
 
     def __init__(self, options, candle_ops):
-        self.name = "stock candle" if candle_ops else "elucidate"
-        self.command = [
-            options.bench,
-            f"--work={options.work}",
-            f"--batch-size={options.batch_size}",
-            f"--blocks={','.join(map(str, options.blocks))}",
-            f"--layers-per-block={options.layers_per_block}",
-            f"--attention={','.join(map(str, options.attention)) or 'none'}",
-            f"--threads={options.threads}",
-        ]
+        self.name = "stock candle, batch 32" if candle_ops else "elucidate"
+        # At 64 the lesson's step takes more than 20 GB with candle's ops.
+        size = 32 if candle_ops else options.batch_size
+        self.command = [*options.bench, f"--work={options.work}", f"--threads={options.threads}", f"--batch-size={size}"]
         if candle_ops:
             self.command.append("--candle-ops")
 
@@ -94,31 +92,26 @@ class Ours:
         return float(line.split(":")[-1].split()[0])
 
 
-def numbers(text):
-    return [] if text == "none" else [int(part) for part in text.split(",")]
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--bench", required=True, help="the compiled example `bench`")
     parser.add_argument("--work", choices=["train", "sample"], default="train")
-    parser.add_argument("--blocks", type=numbers, default=[32, 64, 128, 256])
-    parser.add_argument("--layers-per-block", type=int, default=2)
-    parser.add_argument("--attention", type=numbers, default=[1, 2, 3])
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=8.0, help="for each contender in a round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--candle", action="store_true", help="stock candle's ops too")
     parser.add_argument("--bf16", action="store_true", help="PyTorch's bfloat16 autocast too")
-    options = parser.parse_args()
+    options, network = parser.parse_known_args()
+    options.bench = [options.bench, *network]
+    settings = json.loads(subprocess.check_output([*options.bench, "--settings"]))
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
 
     contenders = [Ours(options, candle_ops=False)]
-    contenders += [Torch(options, compiled, bf16=False) for compiled in (False, True)]
+    contenders += [Torch(options, settings, compiled, bf16=False) for compiled in (False, True)]
     if options.bf16:
-        contenders += [Torch(options, compiled, bf16=True) for compiled in (False, True)]
+        contenders += [Torch(options, settings, compiled, bf16=True) for compiled in (False, True)]
     if options.candle:
         contenders.append(Ours(options, candle_ops=True))
     for contender in contenders[1:]:
@@ -128,7 +121,7 @@ def main():
     for _ in range(options.rounds):
         for contender in contenders:
             rates[contender.name].append(contender.rate(options.seconds))
-    blocks = "-".join(map(str, options.blocks))
+    blocks = "-".join(map(str, settings["blocks"]))
     print(f"{options.work}, UNet {blocks}, batch {options.batch_size}, {options.threads} threads")
     for name, values in rates.items():
         ratio = statistics.median(o / v for o, v in zip(rates["elucidate"], values))

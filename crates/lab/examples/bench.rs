@@ -37,6 +37,9 @@ struct Options {
     /// How long to measure, after the first steps
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
+    /// Print the network's settings as JSON, and time nothing
+    #[arg(long)]
+    settings: bool,
     /// Compute on one thread, and print each kernel's share of the time too
     #[arg(long)]
     shares: bool,
@@ -56,6 +59,10 @@ const WARM_UP: usize = 2;
 fn main() -> Result<()> {
     let options = Options::parse();
     let settings = Settings::resolve(&options.run, false, 1e-2)?;
+    if options.settings {
+        println!("{}", serde_json::to_string(&settings)?);
+        return Ok(());
+    }
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     // On more threads one kernel's work would be done while another waits for its own.
     let threads = if options.shares { 1 } else { options.run.threads.unwrap_or_else(cores) };
@@ -192,7 +199,7 @@ fn sample(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> 
     let denoiser = |x: &Tensor, sigma: &Tensor| model.forward(x, sigma);
     let setting = Setting { sampler: Sampler::Euler, steps: 2, rho: 7.0, sigma_min: 0.01, sigma_max: 80.0 };
     let round = || -> Result<usize> {
-        let n = 8 * settings.batch_size;
+        let n = 2 * settings.batch_size;
         draw(&denoiser, &setting, &streams, n, IMAGE, &Device::Cpu, &|_| ())?;
         Ok(n * setting.nfe())
     };
