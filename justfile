@@ -29,13 +29,12 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# Time training steps and sampling (options: --preset lesson, --batch-size 64, --candle-ops …)
+# Time the kernels, training steps and sampling (one UNet alone: just bench --preset lesson --batch-size 64 …)
 [group('development')]
 bench *ARGS:
-    cargo run --release -q -p elucidate-lab --example bench -- --work train {{ ARGS }}
-    cargo run --release -q -p elucidate-lab --example bench -- --work sample {{ ARGS }}
+    scripts/bench.sh {{ ARGS }}
 
-# Time them in alternation with PyTorch, fetched into target/ (options: --candle, --bf16, --blocks 16,32,64,64 …)
+# Time them in alternation with PyTorch, fetched into target/ (options: --candle, --bf16, --rounds 3, --blocks 16,32,64 …)
 [group('development')]
 bench-torch *ARGS:
     scripts/bench-torch.sh {{ ARGS }}
