@@ -20,6 +20,9 @@ const GREY: RGBColor = RGBColor(110, 110, 110);
 const SIZE: (u32, u32) = (960, 560);
 const TITLE: u32 = 24;
 const TEXT: u32 = 18;
+const MARGIN: u32 = 16;
+/// Wider, for half of the last number on the axis.
+const MARGIN_RIGHT: u32 = 28;
 
 /// How an axis is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +96,16 @@ pub struct BarChart {
     pub reference: Option<(String, f64)>,
 }
 
+/// Round numbers at even distances, about seven of them; only whole ones where `whole` says so.
+fn even_ticks(from: f64, to: f64, whole: bool) -> Vec<f64> {
+    let rough = (to - from) / 7.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|s| s * power).into_iter().find(|s| *s >= rough).unwrap_or(rough);
+    let step = if whole { step.max(1.0) } else { step };
+    let first = (from / step).ceil() as i64;
+    (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= to + 1e-9 * step).collect()
+}
+
 /// An axis from one number to another with round numbers on it.
 struct Axis {
     scale: Scale,
@@ -134,15 +147,14 @@ impl Axis {
                 _ => &[1.0],
             };
             let all = decades.flat_map(|d| steps.iter().map(move |s| f64::from(d) + s.log10()));
-            return all.filter(|tick| (from..=to).contains(tick)).collect();
+            let ticks: Vec<f64> = all.filter(|tick| (from..=to).contains(tick)).collect();
+            if ticks.len() > 1 {
+                return ticks;
+            }
+            // The range lies between two of them.
+            return even_ticks(10f64.powf(from), 10f64.powf(to), false).into_iter().map(f64::log10).collect();
         }
-        let rough = (to - from) / 7.0;
-        let power = 10f64.powf(rough.log10().floor());
-        let step =
-            [1.0, 2.0, 5.0, 10.0].map(|s| s * power).into_iter().find(|s| *s >= rough).unwrap_or(rough);
-        let step = if self.whole { step.max(1.0) } else { step };
-        let first = (from / step).ceil() as i64;
-        (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= to + 1e-9 * step).collect()
+        even_ticks(from, to, self.whole)
     }
 
     fn label(&self, tick: f64) -> String {
@@ -294,6 +306,16 @@ impl LineChart {
     }
 }
 
+impl Bar {
+    /// What stands behind it: its value and note.
+    fn text(&self) -> String {
+        match self.note.as_str() {
+            "" => format!("{:.2}", self.value),
+            note => format!("{:.2} ({note})", self.value),
+        }
+    }
+}
+
 impl BarChart {
     /// Draws it to `path` as PNG.
     ///
@@ -310,19 +332,29 @@ impl BarChart {
 
     fn paint(&self, area: &Area) -> Result<()> {
         use plotters::style::text_anchor::{HPos, Pos, VPos};
-        let values =
-            self.bars.iter().map(|bar| bar.value).chain([0.0]).chain(self.reference.iter().map(|r| r.1));
-        let x = Axis::around(values, Scale::Linear, (0.0, 0.4))?;
+        let widths = self.bars.iter().map(|bar| text_width(&bar.label, TEXT)).collect::<Result<Vec<_>>>()?;
+        let label_width = widths.into_iter().max().unwrap_or(0) + 16;
+        let width = f64::from(SIZE.0.saturating_sub(label_width + MARGIN + MARGIN_RIGHT));
+        // The axis ends where the text behind the longest bars does.
+        let mut ends = vec![0.0];
+        for bar in &self.bars {
+            let text = f64::from(text_width(&bar.text(), TEXT)? + 16);
+            ends.push(bar.value / (1.0 - text / width).max(0.2));
+        }
+        let x = Axis::around(
+            ends.into_iter().chain(self.reference.iter().map(|r| r.1)),
+            Scale::Linear,
+            (0.0, 0.0),
+        )?;
         let x_ticks = x.ticks().len();
         let zero = x.range.start.max(0.0);
         let rows = self.bars.len() as f64;
-        let widths = self.bars.iter().map(|bar| text_width(&bar.label, TEXT)).collect::<Result<Vec<_>>>()?;
         let mut chart = ChartBuilder::on(area)
             .caption(&self.title, (FAMILY, TITLE))
-            .margin(16)
-            .margin_right(28)
+            .margin(MARGIN)
+            .margin_right(MARGIN_RIGHT)
             .x_label_area_size(56)
-            .y_label_area_size(widths.into_iter().max().unwrap_or(0) + 16)
+            .y_label_area_size(label_width)
             .build_cartesian_2d(x, -0.8..rows)
             .map_err(drawing)?;
         chart
@@ -355,10 +387,9 @@ impl BarChart {
             chart.draw_series([text]).map_err(drawing)?;
         }
         for (i, bar) in self.bars.iter().enumerate() {
-            let note = if bar.note.is_empty() { String::new() } else { format!(" ({})", bar.note) };
             let style = (FAMILY, TEXT).into_font().color(&BLACK).pos(Pos::new(HPos::Left, VPos::Center));
             let after = (bar.value.max(zero), place(i) + 0.45);
-            let text = EmptyElement::at(after) + Text::new(format!("{:.2}{note}", bar.value), (8, 0), style);
+            let text = EmptyElement::at(after) + Text::new(bar.text(), (8, 0), style);
             chart.draw_series([text]).map_err(drawing)?;
             let style = (FAMILY, TEXT).into_font().color(&BLACK).pos(Pos::new(HPos::Right, VPos::Center));
             let (_, y) = chart.backend_coord(&(zero, place(i) + 0.45));

@@ -50,6 +50,9 @@ pub struct SampleRow {
     pub git_revision: String,
     pub device: String,
     pub threads: usize,
+    /// What else was changed in the sampler, as in 22_no_t; empty where nothing was.
+    #[serde(default)]
+    pub variant: Option<String>,
 }
 
 /// A row of train.csv: one epoch.

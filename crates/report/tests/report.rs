@@ -153,6 +153,7 @@ fn sample_row() -> SampleRow {
         git_revision: "d".into(),
         device: "cpu".into(),
         threads: 2,
+        variant: None,
     }
 }
 
