@@ -7,6 +7,23 @@ default:
 data:
     @scripts/fetch-data.sh
 
+# The cosine schedule: train, sample with DDIM and with Karras's samplers, score, draw (options: just exp-22-cosine --help)
+[group('experiments')]
+exp-22-cosine *ARGS: data
+    cargo run --release -p exp-22-cosine -- {{ ARGS }}
+
+# Predicting the noise level: train, measure against constants and without the logit, draw
+[group('experiments')]
+exp-22-noise-pred *ARGS: data
+    cargo run --release -p exp-22-noise-pred -- {{ ARGS }}
+
+# Diffusion without t: train, sample plainly and with estimates of the noise level (makes the other two's models if need be)
+[group('experiments')]
+exp-22-no-t *ARGS: data
+    @ls results/22_cosine/*/model/config.json >/dev/null 2>&1 || just exp-22-cosine
+    @ls results/22_noise_pred/*/model/config.json >/dev/null 2>&1 || just exp-22-noise-pred
+    cargo run --release -p exp-22-no-t -- {{ ARGS }}
+
 # Karras preconditioning: train, sample with every sampler, score, draw (options: just exp-23-karras --help)
 [group('experiments')]
 exp-23-karras *ARGS: data

@@ -1,23 +1,22 @@
 //! The real exp-23-karras on the real data, at smoke size. Needs the data: `just data`.
 
+mod common;
+
 use anyhow::{Context, Result};
 use assert_cmd::Command;
+use common::{has_files, refuses};
 use elucidate_report::{RunRecord, SampleRow, TrainRow, read_csv, read_json};
-use predicates::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+const BINARY: &str = env!("CARGO_BIN_EXE_exp-23-karras");
+
 fn exp() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_exp-23-karras"));
-    // Backtraces would come behind error messages.
-    command.env_remove("RUST_BACKTRACE").env_remove("RUST_LOG");
-    command
+    common::command(BINARY)
 }
 
 fn smoke(out: &Path) -> Command {
-    let mut command = exp();
-    command.args(["--preset", "smoke", "--out"]).arg(out);
-    command
+    common::smoke(BINARY, out)
 }
 
 /// A smoke run in which one setting is sampled alone.
@@ -41,7 +40,7 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let out = dir.path().join("run");
     smoke(&out).assert().success();
-    for name in [
+    let names = [
         "denoised_in_one_step.png",
         "fid_by_rho.png",
         "fid_by_sampler.png",
@@ -55,9 +54,8 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
         "pure_noise_denoised.png",
         "sampling_sigma.png",
         "training_sigma.png",
-    ] {
-        assert!(fs::metadata(out.join(name)).is_ok_and(|file| file.len() > 0), "{name} is missing or empty");
-    }
+    ];
+    has_files(&out, &names);
     let rows: Vec<SampleRow> = read_csv(&out.join("samples.csv"))?;
     let names: Vec<&str> = rows.iter().map(|row| row.sampler.as_str()).collect();
     assert_eq!(&names[..4], ["real", "real_noise_0.05", "real_noise_0.1", "real_blur_0.5"]);
@@ -139,17 +137,6 @@ fn a_finished_training_can_be_resumed_for_sampling() -> Result<()> {
     Ok(())
 }
 
-/// One line on stderr that begins with `error: ` and says `what`; the exit code is not 0.
-fn refuses(command: &mut Command, what: &str) {
-    let one_line =
-        predicate::function(|text: &str| text.lines().filter(|line| line.starts_with("error:")).count() == 1);
-    let last = what.to_string();
-    let says = predicate::function(move |text: &str| {
-        text.lines().any(|l| l.starts_with("error:") && l.contains(&last))
-    });
-    command.assert().failure().stderr(one_line.and(says));
-}
-
 #[test]
 fn impossible_options_are_refused_before_anything_is_written() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -174,6 +161,7 @@ fn impossible_options_are_refused_before_anything_is_written() -> Result<()> {
         (&["--sampler", "euler_ancestral", "--eta", "2"], "--eta 2"),
         (&["--sampler", "heun", "--s-churn", "-1"], "--s-churn"),
         (&["--sampler", "dpm"], "dpm"),
+        (&["--sampler", "ddim"], "exp-22-cosine"),
         (&["--rho", "3"], "--sampler"),
         (&["--frobnicate"], "--frobnicate"),
         (&["--device", "tpu"], "tpu"),

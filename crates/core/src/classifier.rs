@@ -9,10 +9,10 @@ use candle_nn::{Init, Linear, ModuleT, VarBuilder};
 use elucidate_kernels::{FeatureMaps, halve};
 use layers::{BatchNorm, LEAK, activate};
 
-/// Channels of the six blocks.
+/// Channels of the six blocks, as the lesson has them.
 const CHANNELS: [usize; 6] = [16, 32, 64, 128, 256, 512];
 
-/// How many features an image has.
+/// How many features an image has, with the lesson's channels.
 pub const FEATURES: usize = CHANNELS[5];
 
 /// Six residual blocks (He 2015), the first with 5×5 kernels and stride 1, the others with 3×3 kernels and stride 2;
@@ -25,27 +25,41 @@ pub struct ResidualClassifier {
 }
 
 impl ResidualClassifier {
-    /// For images (n, `in_channels`, 32, 32) and `outputs` values an image. At first the convolutions' weights are
-    /// Kaiming-normal (He 2015) for the activation's slope; all else is as PyTorch has it.
+    /// For images (n, `in_channels`, 32, 32) and `outputs` values an image, with the lesson's channels. At first the
+    /// convolutions' weights are Kaiming-normal (He 2015) for the activation's slope; all else is as PyTorch has it.
     ///
     /// # Errors
     /// When `vb` lacks a parameter in its shape.
     pub fn new(in_channels: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
-        let mut blocks = Vec::with_capacity(CHANNELS.len());
+        Self::with_channels(CHANNELS, in_channels, outputs, vb)
+    }
+
+    /// As [`ResidualClassifier::new`], with other channels in the six blocks.
+    ///
+    /// # Errors
+    /// When `vb` lacks a parameter in its shape.
+    pub fn with_channels(
+        channels: [usize; 6],
+        in_channels: usize,
+        outputs: usize,
+        vb: VarBuilder,
+    ) -> Result<Self> {
+        let mut blocks = Vec::with_capacity(channels.len());
         let mut before = in_channels;
-        for (i, after) in CHANNELS.into_iter().enumerate() {
+        for (i, after) in channels.into_iter().enumerate() {
             let (kernel, stride) = if i == 0 { (5, 1) } else { (3, 2) };
             blocks.push(ResidualBlock::new(before, after, kernel, stride, vb.pp("blocks").pp(i))?);
             before = after;
         }
-        let bound = 1.0 / (FEATURES as f64).sqrt();
+        let bound = 1.0 / (before as f64).sqrt();
         let init = Init::Uniform { lo: -bound, up: bound };
-        let weight = vb.pp("linear").get_with_hints((outputs, FEATURES), "weight", init)?;
+        let weight = vb.pp("linear").get_with_hints((outputs, before), "weight", init)?;
         let norm = BatchNorm::new(outputs, vb.pp("norm"))?;
         Ok(Self { blocks, linear: Linear::new(weight, None), norm })
     }
 
-    /// The values under the linear layer, with the running statistics: (n, in, 32, 32) to (n, [`FEATURES`]).
+    /// The values under the linear layer, with the running statistics: (n, in, 32, 32) to (n, f), where f is the last
+    /// block's channels: [`FEATURES`] with the lesson's.
     ///
     /// # Errors
     /// When the shape does not fit.

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub const SIDE: usize = 28;
 /// Height and width of an image as the networks see it: with two rows of zeros on each side.
 pub const PADDED_SIDE: usize = 32;
+/// Shape of an image as the networks see it: channels, rows, columns.
+pub const IMAGE: [usize; 3] = [1, PADDED_SIDE, PADDED_SIDE];
 
 const MARGIN: usize = (PADDED_SIDE - SIDE) / 2;
 
@@ -106,6 +108,8 @@ pub struct PixelRange {
 impl PixelRange {
     /// \[−1, 1\], as 23_karras has it.
     pub const SIGNED: Self = Self { scale: 2.0, offset: -1.0 };
+    /// \[−½, ½\], as the three lesson-22 notebooks have it.
+    pub const CENTRED: Self = Self { scale: 1.0, offset: -0.5 };
 }
 
 /// The whole data set, its bytes as published.

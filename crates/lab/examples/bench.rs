@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use clap::{Parser, ValueEnum};
+use elucidate_core::data::IMAGE;
 use elucidate_core::params::{Params, frozen};
 use elucidate_core::rng::Streams;
 use elucidate_core::train::{Event, Shard, TrainOptions, Trainer};
@@ -52,13 +53,12 @@ enum Work {
     Sample,
 }
 
-const IMAGE: [usize; 3] = [1, 32, 32];
 /// Steps that nothing is measured in: buffers are made, caches filled.
 const WARM_UP: usize = 2;
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    let settings = Settings::resolve(&options.run, false, 1e-2)?;
+    let settings = Settings::resolve(&options.run, false, |_| ())?;
     if options.settings {
         println!("{}", serde_json::to_string(&settings)?);
         return Ok(());
@@ -200,7 +200,7 @@ fn sample(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> 
     let setting = Setting { sampler: Sampler::Euler, steps: 2, rho: 7.0, sigma_min: 0.01, sigma_max: 80.0 };
     let round = || -> Result<usize> {
         let n = 2 * settings.batch_size;
-        draw(&denoiser, &setting, &streams, n, IMAGE, &Device::Cpu, &|_| ())?;
+        draw(&denoiser, &setting, &streams, n, &Device::Cpu, &|_| ())?;
         Ok(n * setting.nfe())
     };
     round()?;

@@ -1,20 +1,26 @@
 //! A run's model folder, and models that were trained before.
 
-use crate::options::Settings;
+use crate::options::{Preset, RunOptions, Settings};
 use crate::run::Run;
+use crate::training::{Recipe, train};
 use anyhow::{Context, Result, ensure};
-use candle_core::Tensor;
-use elucidate_core::params::Tensors;
-use elucidate_core::unet::{UNet2DConfig, load_model, save_model};
+use candle_core::{Device, Tensor};
+use elucidate_core::params::{Params, Tensors, frozen};
+use elucidate_core::train::Shard;
+use elucidate_core::unet::{UNet2DConfig, UNet2DModel, load_model, notebook_init, save_model};
+use elucidate_report::{RunRecord, read_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tracing::info;
 
 /// The key of config.json that says how the model was trained; diffusers passes over keys that begin with `_`.
 const TRAINING: &str = "_elucidate";
 
+/// How a model was trained, as its config.json says it.
 #[derive(Serialize, Deserialize)]
 struct Training<T> {
     experiment: String,
@@ -22,47 +28,128 @@ struct Training<T> {
     own: T,
 }
 
-/// Writes the run's model/ and returns what it holds, so that exactly this is sampled: the weights in half precision
-/// where `half` says so. `own` are the experiment's own options.
+/// The run's UNet: trained here and saved, or made before where `--checkpoint` names its folder. `own` are the
+/// experiment's own options; the losses are those of [`train`], of a model.
 ///
 /// # Errors
-/// When a file cannot be written.
-pub fn save<T: Serialize>(
+/// When the training fails, the model in the folder is another one, or a file cannot be read or written.
+pub fn obtain<T: Serialize + DeserializeOwned + PartialEq>(
     run: &mut Run,
-    config: &UNet2DConfig,
-    weights: &Tensors,
-    own: T,
-    half: bool,
-) -> Result<Tensors> {
-    let training =
-        Training { experiment: run.record.experiment.clone(), settings: run.settings.clone(), own };
+    options: &RunOptions,
+    own: &T,
+    training_loss: impl Fn(&UNet2DModel, &Shard) -> candle_core::Result<Tensor> + Sync,
+    test_loss: impl Fn(&UNet2DModel) -> candle_core::Result<f64>,
+) -> Result<(UNet2DConfig, UNet2DModel)> {
+    let (config, weights) = match &options.checkpoint {
+        Some(dir) => load(run, dir, own)?,
+        None => {
+            let config = run.settings.unet();
+            let weights = run.phase("training", |run| {
+                let (model, params) = untrained(run, &config)?;
+                run.record.parameters = params.count();
+                info!("{} parameters", params.count());
+                let recipe = Recipe { resume: options.resume.is_some(), ..Recipe::default() };
+                let device = run.device.clone();
+                train(
+                    run,
+                    &params,
+                    recipe,
+                    |shard| training_loss(&model, shard),
+                    |weights| test_loss(&UNet2DModel::new(&config, frozen(weights, &device))?),
+                )
+            })?;
+            let weights = save(run, &config, &weights, own)?;
+            (config, weights)
+        }
+    };
+    let model = UNet2DModel::new(&config, frozen(&weights, &run.device))?;
+    Ok((config, model))
+}
+
+/// A UNet as it is before training, with the notebook's initialisation, and its parameters.
+///
+/// # Errors
+/// Those of the device.
+pub fn untrained(run: &Run, config: &UNet2DConfig) -> Result<(UNet2DModel, Params)> {
+    let (model, params) = Params::init(&run.streams, &run.device, |vb| UNet2DModel::new(config, vb))?;
+    notebook_init(&params, &run.streams)?;
+    Ok((model, params))
+}
+
+/// The UNet of the folder `dir`, which `experiment` trained, and what the command line calls it: `option`.
+///
+/// # Errors
+/// When the folder is damaged, or the model is of another experiment.
+pub fn load_other(dir: &Path, experiment: &str, option: &str, device: &Device) -> Result<UNet2DModel> {
+    let given = || format!("{option} {}", dir.display());
+    check_experiment(dir, experiment).with_context(given)?;
+    let (config, weights) = load_model(dir, device).with_context(given)?;
+    Ok(UNet2DModel::new(&config, frozen(&weights, device))?)
+}
+
+/// The model folder of the newest finished run of `experiment` in results/.
+///
+/// # Errors
+/// When there is none: one line that says how to get one; `option` names another.
+pub fn newest(experiment: &str, option: &str) -> Result<PathBuf> {
+    let finished = |run: PathBuf| -> Option<(String, PathBuf)> {
+        let record: RunRecord = read_json(&run.join("run.json")).ok()?;
+        let model = run.join("model");
+        Some((record.finished?, model)).filter(|(_, model)| model.join("config.json").is_file())
+    };
+    let runs = fs::read_dir(Path::new("results").join(experiment));
+    let found = runs.into_iter().flatten().flatten().filter_map(|run| finished(run.path())).max();
+    found.map(|(_, model)| model).with_context(|| {
+        let recipe = experiment.replace('_', "-");
+        format!("there is no finished run in results/{experiment}: `just exp-{recipe}` makes one, {option} DIR names another model")
+    })
+}
+
+/// Writes the run's model/ and returns what it holds, so that exactly this is sampled: the weights in half precision
+/// unless the preset is the lesson's.
+fn save<T: Serialize>(run: &mut Run, config: &UNet2DConfig, weights: &Tensors, own: &T) -> Result<Tensors> {
     let mut config = config.clone();
-    config.others.insert(TRAINING.to_string(), serde_json::to_value(training)?);
+    config.others.insert(TRAINING.to_string(), training(run, own)?);
     let folder = run.folder.path("model");
-    save_model(&folder, &config, weights, half)?;
+    save_model(&folder, &config, weights, half_precision(run))?;
     let (_, weights) = load_model(&folder, &run.device)?;
-    describe(run, &folder, &weights)?;
+    describe(run, &folder.join("diffusion_pytorch_model.safetensors"), &weights)?;
     Ok(weights)
+}
+
+/// Whether the run's weights are written in half precision: those of long runs are not.
+pub(crate) fn half_precision(run: &Run) -> bool {
+    run.settings.preset != Preset::Lesson
+}
+
+/// How the run's model was trained, for its config.json.
+pub(crate) fn training<T: Serialize>(run: &Run, own: &T) -> Result<Value> {
+    let experiment = run.record.experiment.clone();
+    Ok(serde_json::to_value(Training { experiment, settings: run.settings.clone(), own })?)
+}
+
+/// Refuses a model's folder whose config.json names another experiment than `ours`.
+pub(crate) fn check_experiment(dir: &Path, ours: &str) -> Result<()> {
+    let config: Value = read_json(&dir.join("config.json"))?;
+    if let Some(theirs) = config.get(TRAINING).and_then(|training| training.get("experiment")) {
+        ensure!(theirs == ours, "it is a model of {}, not of {ours}", theirs.as_str().unwrap_or("nothing"));
+    }
+    Ok(())
 }
 
 /// Loads the model folder `dir` instead of training one. The run's settings become those that it was trained with, and
 /// the experiment's own options must be; of a model that was not trained here nothing is known but its levels.
-///
-/// # Errors
-/// When the folder is damaged, or the model is of another experiment or was trained with other options than `own`.
-pub fn load<T: Serialize + DeserializeOwned + PartialEq>(
+fn load<T: Serialize + DeserializeOwned + PartialEq>(
     run: &mut Run,
     dir: &Path,
     own: &T,
 ) -> Result<(UNet2DConfig, Tensors)> {
     let given = || format!("--checkpoint {}", dir.display());
+    check_experiment(dir, &run.record.experiment).with_context(given)?;
     let (config, weights) = load_model(dir, &run.device).with_context(given)?;
     match config.others.get(TRAINING) {
         Some(training) => {
-            let training: Training<serde_json::Value> =
-                serde_json::from_value(training.clone()).with_context(given)?;
-            let (theirs, ours) = (&training.experiment, &run.record.experiment);
-            ensure!(theirs == ours, "{}: it is a model of {theirs}, not of {ours}", given());
+            let training: Training<Value> = serde_json::from_value(training.clone()).with_context(given)?;
             let theirs: T = serde_json::from_value(training.own.clone()).with_context(given)?;
             ensure!(
                 theirs == *own,
@@ -78,14 +165,14 @@ pub fn load<T: Serialize + DeserializeOwned + PartialEq>(
             (run.settings.epochs, run.settings.batch_size) = (0, 0);
         }
     }
-    describe(run, dir, &weights)?;
+    describe(run, &dir.join("diffusion_pytorch_model.safetensors"), &weights)?;
     run.describe(own)?;
     Ok((config, weights))
 }
 
-fn describe(run: &mut Run, folder: &Path, weights: &Tensors) -> Result<()> {
-    let path = folder.join("diffusion_pytorch_model.safetensors");
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+/// Writes down which weights are sampled.
+pub(crate) fn describe(run: &mut Run, path: &Path, weights: &Tensors) -> Result<()> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     run.record.checkpoint_sha256 = Some(format!("{:x}", Sha256::digest(bytes)));
     run.record.parameters = weights.values().map(Tensor::elem_count).sum();
     Ok(())

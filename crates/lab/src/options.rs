@@ -57,7 +57,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "DECAY")]
     pub ema_decay: Option<f64>,
 
-    /// The UNet's channels at each level, as in 32,64,128,256
+    /// The network's channels at each level, as in 32,64,128,256
     #[arg(long, value_delimiter = ',', value_name = "CHANNELS")]
     pub blocks: Option<Vec<usize>>,
 
@@ -125,6 +125,10 @@ pub struct RunOptions {
     pub save_samples: bool,
 }
 
+/// The own options of an experiment that has none which its training depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoOwnOptions {}
+
 /// The options after the preset has filled them in: all that a run's training depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
@@ -140,7 +144,7 @@ pub struct Settings {
     pub lr: f64,
     /// Decay of the weights' moving average.
     pub ema_decay: f64,
-    /// The UNet's channels at each level.
+    /// The network's channels at each level.
     pub blocks: Vec<usize>,
     /// Residual blocks at each level.
     pub layers_per_block: usize,
@@ -157,8 +161,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The values of a preset; `lr` is the notebook's peak rate, for the lesson preset.
-    pub fn preset(preset: Preset, seed: u64, lesson_lr: f64) -> Self {
+    /// The values of a preset, as 22_cosine has them.
+    pub fn preset(preset: Preset, seed: u64) -> Self {
         match preset {
             Preset::Smoke => Self {
                 preset,
@@ -195,7 +199,7 @@ impl Settings {
                 seed,
                 epochs: 25,
                 batch_size: 512,
-                lr: lesson_lr,
+                lr: 4e-3,
                 ema_decay: 0.999,
                 blocks: vec![32, 64, 128, 256],
                 layers_per_block: 2,
@@ -208,13 +212,14 @@ impl Settings {
         }
     }
 
-    /// The preset with every value replaced that `options` gives.
+    /// The preset, first as the experiment changes it, then with every value replaced that `options` gives.
     ///
     /// # Errors
     /// When a value is impossible: one line that names the option and what it may be.
-    pub fn resolve(options: &RunOptions, on_cuda: bool, lesson_lr: f64) -> Result<Self> {
+    pub fn resolve(options: &RunOptions, on_cuda: bool, experiment: impl FnOnce(&mut Self)) -> Result<Self> {
         let default = if on_cuda { Preset::Lesson } else { Preset::Quick };
-        let mut settings = Self::preset(options.preset.unwrap_or(default), options.seed, lesson_lr);
+        let mut settings = Self::preset(options.preset.unwrap_or(default), options.seed);
+        experiment(&mut settings);
         let o = options.clone();
         settings.epochs = o.epochs.unwrap_or(settings.epochs);
         settings.batch_size = o.batch_size.unwrap_or(settings.batch_size);

@@ -135,7 +135,7 @@ pub struct Run {
 
 impl Run {
     /// Begins a run of `experiment`: sets the threads, reads data and classifier, makes the folder and its log, and
-    /// writes the first run.json. `own` are the experiment's own options; `lesson_lr` is the notebook's peak rate.
+    /// writes the first run.json. `own` are the experiment's own options; `preset` makes a preset's values the experiment's.
     ///
     /// With `--resume` the folder, the settings and the experiment's own options are those of the run that is gone on
     /// from: the returned value holds the latter.
@@ -146,7 +146,7 @@ impl Run {
         options: &RunOptions,
         experiment: &str,
         own: T,
-        lesson_lr: f64,
+        preset: impl FnOnce(&mut Settings),
     ) -> Result<(Self, T)> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = options.threads.unwrap_or(cores);
@@ -168,7 +168,7 @@ impl Run {
                 })?;
                 (stored.settings, stored.own)
             }
-            None => (Settings::resolve(options, device.is_cuda(), lesson_lr)?, own),
+            None => (Settings::resolve(options, device.is_cuda(), preset)?, own),
         };
         let data = FashionMnist::load(options.data_dir.as_deref())?;
         let classifier = Classifier::load(Path::new(elucidate_metrics::WEIGHTS), &device)?;

@@ -3,12 +3,13 @@
 use crate::pictures::sample_grid;
 use crate::progress::bar;
 use crate::run::Run;
-use crate::sampling::{Setting, draw};
+use crate::sampling::Described;
+use crate::yardsticks;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
+use elucidate_core::data::PixelRange;
 use elucidate_metrics::{Classifier, Features, Moments, Reference, kid_chunks, kid_subsets};
 use elucidate_report::{SampleRow, write_csv};
-use elucidate_samplers::{Denoiser, Sampler};
 use std::time::Instant;
 use tracing::info;
 
@@ -83,9 +84,25 @@ pub struct Keep {
 }
 
 impl Table {
-    /// An empty one; `sigma_data` is that of the model's preconditioning, where it has any.
-    pub fn new(scorer: Scorer, sigma_data: Option<f64>) -> Self {
-        Self { scorer, sigma_data, rows: vec![] }
+    /// One with the rows of the floor and the yardsticks; `sigma_data` is that of the model's preconditioning, where it
+    /// has any.
+    ///
+    /// # Errors
+    /// When the real images cannot be scored, or a file cannot be written.
+    pub fn begin(run: &mut Run, sigma_data: Option<f64>) -> Result<Self> {
+        let scorer = run.phase("features of the test images", |run| {
+            let indices: Vec<usize> = (0..run.settings.test_images).collect();
+            let real = run.data.test.batch(&indices, PixelRange::SIGNED, &run.device)?;
+            Scorer::new(run.classifier.clone(), &real)
+        })?;
+        let mut table = Self { scorer, sigma_data, rows: vec![] };
+        run.phase("floor and yardsticks", |run| yardsticks::score(run, &mut table))?;
+        Ok(table)
+    }
+
+    /// What scores its samples.
+    pub fn scorer(&self) -> &Scorer {
+        &self.scorer
     }
 
     /// Its rows.
@@ -93,30 +110,31 @@ impl Table {
         &self.rows
     }
 
-    /// Draws `n` samples of shape `image` = (c, h, w) with a setting, scores them and adds their row.
+    /// Draws `n` samples with a setting, scores them and adds their row. `draw` is given a function to tell of images as
+    /// they are done.
     ///
     /// # Errors
     /// When the samples cannot be drawn or scored, or a file cannot be written.
     pub fn sample(
         &mut self,
         run: &Run,
-        denoiser: &(impl Denoiser + Sync),
-        setting: &Setting,
+        setting: &impl Described,
         n: usize,
-        image: [usize; 3],
         keep: Keep,
+        draw: impl FnOnce(&(dyn Fn(usize) + Sync)) -> Result<Tensor>,
     ) -> Result<()> {
         let label = setting.label();
         let progress = bar(&label, n as u64);
         let start = Instant::now();
-        let done = |images| progress.inc(images as u64);
-        let samples = draw(denoiser, setting, &run.streams, n, image, &run.device, &done)?;
+        let samples = draw(&|images| progress.inc(images as u64))?;
         let seconds = start.elapsed().as_secs_f64();
         progress.finish_and_clear();
         let score = self.scorer.score(&samples, run.settings.seed)?;
-        let nfe = setting.nfe();
+        let mut row = self.row(run, "", n, score, seconds);
+        setting.describe(&mut row);
+        let nfe = row.nfe.unwrap_or(0);
         info!("{label}: FID {:.2}, KID {:.5}, {nfe} evaluations, {seconds:.0} s", score.fid, score.kid);
-        self.push(run, self.sampled(run, setting, n, score, seconds))?;
+        self.push(run, row)?;
         let file = setting.file_name();
         if keep.picture {
             sample_grid(&run.folder.path(format!("samples_{file}.png")), &samples)?;
@@ -143,35 +161,23 @@ impl Table {
 
     /// Writes all rows to the log, as a table.
     pub fn log(&self) {
-        info!("{:<20} {:>6} {:>5} {:>6} {:>8} {:>9}", "sampler", "steps", "nfe", "rho", "FID", "KID");
+        info!(
+            "{:<20} {:>6} {:>5} {:>6} {:>5} {:>8} {:>9}",
+            "sampler", "steps", "nfe", "rho", "eta", "FID", "KID"
+        );
         let cell = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
         for row in &self.rows {
             let [steps, nfe] = [row.steps, row.nfe].map(|value| cell(value.map(|v| v.to_string())));
-            let rho = cell(row.rho.map(|rho| rho.to_string()));
+            let [rho, eta] = [row.rho, row.eta].map(|value| cell(value.map(|v| v.to_string())));
             let SampleRow { sampler, fid, kid, .. } = row;
-            info!("{sampler:<20} {steps:>6} {nfe:>5} {rho:>6} {fid:>8.2} {kid:>9.5}");
+            let variant = row.variant.as_deref().unwrap_or_default();
+            info!("{sampler:<20} {steps:>6} {nfe:>5} {rho:>6} {eta:>5} {fid:>8.2} {kid:>9.5} {variant}");
         }
     }
 
     fn push(&mut self, run: &Run, row: SampleRow) -> Result<()> {
         self.rows.push(row);
         write_csv(&run.folder.path("samples.csv"), &self.rows)
-    }
-
-    fn sampled(&self, run: &Run, setting: &Setting, n: usize, score: Score, seconds: f64) -> SampleRow {
-        let mut row = self.row(run, setting.sampler.name(), n, score, seconds);
-        row.steps = Some(setting.steps);
-        row.nfe = Some(setting.nfe());
-        row.rho = Some(setting.rho);
-        row.sigma_min = Some(setting.sigma_min);
-        row.sigma_max = Some(setting.sigma_max);
-        match setting.sampler {
-            Sampler::Euler => {}
-            Sampler::EulerAncestral { eta } => row.eta = Some(eta),
-            Sampler::Heun { churn } => row.s_churn = Some(churn.s_churn),
-            Sampler::Lms { order } => row.order = Some(order),
-        }
-        row
     }
 
     fn row(&self, run: &Run, sampler: &str, n: usize, score: Score, seconds: f64) -> SampleRow {
@@ -209,6 +215,7 @@ impl Table {
             git_revision: record.git_revision.clone(),
             device: record.device.clone(),
             threads: record.threads,
+            variant: None,
         }
     }
 }

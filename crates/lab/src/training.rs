@@ -20,41 +20,54 @@ pub fn shard_on_cpu(batch_size: usize) -> usize {
 /// Images that are evaluated together.
 const EVALUATED: usize = 50;
 
-/// Trains `params` by the run's settings, from its checkpoint where `resume` says so, and returns the average of the
-/// weights. `loss` is a shard's mean loss; `test_loss` what train.csv shows of the average.
+/// What a training has beside the run's settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recipe {
+    /// Stands behind the names of its files where a run trains more than one model: train_NAME.csv. Empty for none.
+    pub name: &'static str,
+    /// Whether to go on from its checkpoint.
+    pub resume: bool,
+    /// Whether a batch is one shard, as batch norm needs it.
+    pub whole_batches: bool,
+}
+
+/// Trains `params` by the run's settings and returns the average of the weights. `loss` is a shard's mean loss;
+/// `test_loss` what train.csv shows of the average.
 ///
 /// # Errors
 /// When the loss is not finite, or a file cannot be written or gone on from.
 pub fn train(
     run: &Run,
     params: &Params,
-    resume: bool,
+    recipe: Recipe,
     loss: impl Fn(&Shard) -> candle_core::Result<Tensor> + Sync,
     test_loss: impl FnMut(&Tensors) -> candle_core::Result<f64>,
 ) -> Result<Tensors> {
     let settings = &run.settings;
+    let whole_batches = recipe.whole_batches || !run.device.is_cpu();
     let options = TrainOptions {
         epochs: settings.epochs,
         batch_size: settings.batch_size,
-        shard_size: if run.device.is_cpu() { shard_on_cpu(settings.batch_size) } else { settings.batch_size },
+        shard_size: if whole_batches { settings.batch_size } else { shard_on_cpu(settings.batch_size) },
         max_lr: settings.lr,
         adam_eps: 1e-5,
         ema_decay: settings.ema_decay,
     };
-    let checkpoint = run.folder.path("checkpoint/last.safetensors");
+    let name = if recipe.name.is_empty() { String::new() } else { format!("_{}", recipe.name) };
+    let checkpoint = run.folder.path(format!("checkpoint/last{name}.safetensors"));
     let mut trainer = Trainer::new(params, options, &run.streams, settings.train_images, Some(&checkpoint))?;
-    if resume {
+    if recipe.resume {
         trainer = trainer.resume(&run.device)?;
         info!("going on after epoch {}", trainer.history().len());
     }
     let steps = settings.epochs * settings.train_images.div_ceil(settings.batch_size);
     let progress = bar("training", steps as u64);
-    let weights = trainer.run(loss, test_loss, |event| on_event(run, &progress, &event))?;
+    let weights = trainer.run(loss, test_loss, |event| on_event(run, &name, &progress, &event))?;
     progress.finish_and_clear();
     Ok(weights)
 }
 
-fn on_event(run: &Run, progress: &ProgressBar, event: &Event) -> Result<()> {
+fn on_event(run: &Run, name: &str, progress: &ProgressBar, event: &Event) -> Result<()> {
     match event {
         Event::Step(step) => {
             progress.set_position(step.step as u64);
@@ -74,11 +87,11 @@ fn on_event(run: &Run, progress: &ProgressBar, event: &Event) -> Result<()> {
             }
             Ok(())
         }
-        Event::Epoch(history) => write_history(run, history),
+        Event::Epoch(history) => write_history(run, name, history),
     }
 }
 
-fn write_history(run: &Run, history: &[EpochRecord]) -> Result<()> {
+fn write_history(run: &Run, name: &str, history: &[EpochRecord]) -> Result<()> {
     if let Some(last) = history.last() {
         info!(
             "epoch {}: training loss {:.4}, test loss {:.4}, {:.0} images/s",
@@ -98,16 +111,33 @@ fn write_history(run: &Run, history: &[EpochRecord]) -> Result<()> {
             seconds: e.seconds,
         })
         .collect();
-    write_csv(&run.folder.path("train.csv"), &rows)?;
+    write_csv(&run.folder.path(format!("train{name}.csv")), &rows)?;
     let points = |loss: fn(&TrainRow) -> f64| rows.iter().map(|row| (row.epoch as f64, loss(row))).collect();
     let series = vec![
         Series { name: "training images".into(), points: points(|row| row.train_loss) },
         Series { name: "test images, averaged weights".into(), points: points(|row| row.test_loss) },
     ];
-    LineChart::new("Loss by epoch", "epoch", "mean squared error", series).save(&run.folder.path("loss.png"))
+    LineChart::new("Loss by epoch", "epoch", "mean squared error", series)
+        .save(&run.folder.path(format!("loss{name}.png")))
 }
 
-/// The mean of `figure` over images 0 to `n` − 1, which it is given in groups of their indices.
+/// `figure` of images 0 to `n` − 1, which it is given in groups of their indices, in order.
+///
+/// # Errors
+/// Those of `figure`.
+pub fn map_images<T: Send>(
+    n: usize,
+    device: &Device,
+    figure: impl Fn(&[usize]) -> candle_core::Result<T> + Sync,
+) -> candle_core::Result<Vec<T>> {
+    let indices: Vec<usize> = (0..n).collect();
+    match device.is_cpu() {
+        true => indices.par_chunks(EVALUATED).map(&figure).collect(),
+        false => indices.chunks(1000).map(&figure).collect(),
+    }
+}
+
+/// The mean of `figure`, itself a mean over the images that it is given, over images 0 to `n` − 1.
 ///
 /// # Errors
 /// Those of `figure`.
@@ -116,13 +146,8 @@ pub fn mean_over_images(
     device: &Device,
     figure: impl Fn(&[usize]) -> candle_core::Result<Tensor> + Sync,
 ) -> candle_core::Result<f64> {
-    let indices: Vec<usize> = (0..n).collect();
     let sum = |indices: &[usize]| -> candle_core::Result<f64> {
         Ok(f64::from(figure(indices)?.to_scalar::<f32>()?) * indices.len() as f64)
     };
-    let sums: Vec<f64> = match device.is_cpu() {
-        true => indices.par_chunks(EVALUATED).map(sum).collect::<candle_core::Result<_>>()?,
-        false => indices.chunks(1000).map(sum).collect::<candle_core::Result<_>>()?,
-    };
-    Ok(sums.iter().sum::<f64>() / n as f64)
+    Ok(map_images(n, device, sum)?.iter().sum::<f64>() / n as f64)
 }

@@ -1,6 +1,6 @@
 //! Karras preconditioning: what a network is trained on, and the denoiser that it makes.
 
-use crate::Denoiser;
+use crate::{Denoiser, column};
 use candle_core::{Result, Tensor};
 use elucidate_schedules::Scalings;
 
@@ -33,11 +33,8 @@ impl Scales {
     /// For `sigma` (n), beside `x` (n, …).
     fn new(sigma: &Tensor, sigma_data: f64, x: &Tensor) -> Result<Self> {
         let sigmas = sigma.to_dtype(candle_core::DType::F64)?.to_vec1::<f64>()?;
-        let mut shape = vec![1; x.rank()];
-        shape[0] = sigmas.len();
         let column = |part: fn(Scalings) -> f64| {
-            let values: Vec<f64> = sigmas.iter().map(|&s| part(Scalings::new(s, sigma_data))).collect();
-            Tensor::from_vec(values, shape.as_slice(), x.device())?.to_dtype(x.dtype())
+            column(sigmas.iter().map(|&sigma| part(Scalings::new(sigma, sigma_data))), x)
         };
         Ok(Self { c_skip: column(|s| s.c_skip)?, c_out: column(|s| s.c_out)?, c_in: column(|s| s.c_in)? })
     }

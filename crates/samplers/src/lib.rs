@@ -1,16 +1,21 @@
 //! The `Denoiser` trait, the adapters that make one of any trained model, and one file a sampler.
 //!
-//! All samplers work in the σ (variance-exploding) coordinates of Karras 2022: x = y + σ·n. Along the
-//! probability-flow ODE dx/dσ = (x − D(x; σ))/σ (eq. 3 with σ(t) = t) samples go from pure noise at σ_max to images at 0.
+//! All samplers but the lesson's own [`ddim()`] work in the σ (variance-exploding) coordinates of Karras 2022:
+//! x = y + σ·n. Along the probability-flow ODE dx/dσ = (x − D(x; σ))/σ (eq. 3 with σ(t) = t) samples go from pure noise at
+//! σ_max to images at 0.
 
+mod ddim;
 mod edm;
+mod eps;
 mod euler;
 mod euler_ancestral;
 mod heun;
 mod lms;
 mod sampler;
 
+pub use ddim::{Ddim, DdimStep, Estimates, Estimator, SigmaRule, ddim};
 pub use edm::{EdmBatch, EdmDenoiser, NoiseInput, edm_batch};
+pub use eps::{EpsDenoiser, vp_noised};
 pub use euler::euler;
 pub use euler_ancestral::euler_ancestral;
 pub use heun::{Churn, heun};
@@ -46,6 +51,14 @@ fn denoise(denoiser: &impl Denoiser, x: &Tensor, sigma: f64) -> Result<Tensor> {
 /// The slope dx/dσ = (x − D(x; σ))/σ of the probability-flow ODE (Karras 2022, eq. 3).
 fn slope(denoiser: &impl Denoiser, x: &Tensor, sigma: f64) -> Result<Tensor> {
     (x - denoise(denoiser, x, sigma)?)? / sigma
+}
+
+/// One value an image, shaped to multiply images `x` (n, …), of x's dtype.
+fn column(values: impl Iterator<Item = f64>, x: &Tensor) -> Result<Tensor> {
+    let values: Vec<f64> = values.collect();
+    let mut shape = vec![1; x.rank()];
+    shape[0] = values.len();
+    Tensor::from_vec(values, shape, x.device())?.to_dtype(x.dtype())
 }
 
 /// Refuses σ steps that do not go down from a positive σ to 0 or above.

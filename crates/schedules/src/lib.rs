@@ -2,6 +2,7 @@
 //!
 //! σ is the noise level: the standard deviation of the noise added to pixels in \[−1,1\].
 
+pub mod cosine;
 mod edm;
 
 pub use edm::{LogNormal, Scalings, ScheduleError, karras_sigmas};

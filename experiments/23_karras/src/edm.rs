@@ -2,11 +2,10 @@
 
 use crate::options::EdmOptions;
 use candle_core::{Device, Result, Tensor};
-use elucidate_core::data::{FashionMnist, PixelRange, Split};
-use elucidate_core::params::Params;
-use elucidate_core::rng::Streams;
+use elucidate_core::data::{PixelRange, Split};
 use elucidate_core::train::Shard;
-use elucidate_core::unet::{UNet2DConfig, UNet2DModel, notebook_init};
+use elucidate_core::unet::UNet2DModel;
+use elucidate_lab::images::{Images, numbers};
 use elucidate_lab::run::Run;
 use elucidate_lab::training::mean_over_images;
 use elucidate_samplers::{EdmBatch, EdmDenoiser, NoiseInput, edm_batch};
@@ -15,18 +14,13 @@ use rand_distr::{Distribution, StandardNormal};
 
 /// The notebook's pixels: 2x − 1.
 pub const PIXELS: PixelRange = PixelRange::SIGNED;
-/// Shape of an image.
-pub const IMAGE: [usize; 3] = [1, 32, 32];
 
 /// What the preconditioning needs to know, and the data that it noises.
 pub struct Edm {
     pub sigma_data: f64,
     pub noise_input: NoiseInput,
     pub training: LogNormal,
-    streams: Streams,
-    device: Device,
-    data: FashionMnist,
-    test_images: usize,
+    images: Images,
 }
 
 impl Edm {
@@ -35,20 +29,17 @@ impl Edm {
             sigma_data: options.sigma_data,
             noise_input: options.noise_input.into(),
             training: LogNormal::default(),
-            streams: run.streams,
-            device: run.device.clone(),
-            data: run.data.clone(),
-            test_images: run.settings.test_images,
+            images: Images::of(run, PIXELS),
         }
     }
 
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.images.device
     }
 
     /// Training σ number `k` of a stream.
     pub fn sigma(&self, stream: &str, k: u64) -> f64 {
-        self.training.sigma(StandardNormal.sample(&mut self.streams.stream(stream, k)))
+        self.training.sigma(StandardNormal.sample(&mut self.images.streams.stream(stream, k)))
     }
 
     /// Images `indices` of `split`, noised with numbers `positions` of the streams `"{name} noise"` and, unless `sigma`
@@ -61,12 +52,11 @@ impl Edm {
         name: &str,
         sigma: Option<f64>,
     ) -> Result<(Tensor, Vec<f64>, EdmBatch)> {
-        let clean = split.batch(indices, PIXELS, &self.device)?;
-        let noise = self.streams.normal_for(&format!("{name} noise"), positions, &IMAGE, &self.device)?;
+        let (clean, noise) = self.images.with_noise(split, indices, positions, name)?;
         let stream = format!("{name} sigma");
         let sigmas: Vec<f64> =
             positions.iter().map(|&k| sigma.unwrap_or_else(|| self.sigma(&stream, k))).collect();
-        let tensor = Tensor::from_iter(sigmas.iter().map(|&s| s as f32), &self.device)?;
+        let tensor = Tensor::from_iter(sigmas.iter().map(|&s| s as f32), &self.images.device)?;
         let batch = edm_batch(&clean, &noise, &tensor, self.sigma_data, self.noise_input)?;
         Ok((clean, sigmas, batch))
     }
@@ -74,29 +64,23 @@ impl Edm {
     /// Mean squared error of the network on a shard of the training images.
     pub fn training_loss(&self, model: &UNet2DModel, shard: &Shard) -> Result<Tensor> {
         let positions: Vec<u64> = shard.positions.clone().collect();
-        let (_, _, batch) = self.noised(&self.data.train, shard.indices, &positions, "training", None)?;
+        let (_, _, batch) =
+            self.noised(&self.images.data.train, shard.indices, &positions, "training", None)?;
         loss(model, &batch)
     }
 
     /// Mean squared error over the test images, each with one noise and one σ, the same in every epoch.
     pub fn test_loss(&self, model: &UNet2DModel) -> Result<f64> {
-        self.mean_loss(model, self.test_images, None)
+        self.mean_loss(model, self.images.test_images, None)
     }
 
     /// Mean squared error over the first `n` test images, at one σ where it is given.
     pub fn mean_loss(&self, model: &UNet2DModel, n: usize, sigma: Option<f64>) -> Result<f64> {
-        mean_over_images(n, &self.device, |indices| {
-            let positions: Vec<u64> = indices.iter().map(|&i| i as u64).collect();
-            let (_, _, batch) = self.noised(&self.data.test, indices, &positions, "test", sigma)?;
+        mean_over_images(n, &self.images.device, |indices| {
+            let (_, _, batch) =
+                self.noised(&self.images.data.test, indices, &numbers(indices), "test", sigma)?;
             loss(model, &batch)
         })
-    }
-
-    /// The network as it was before training.
-    pub fn untrained(&self, run: &Run, config: &UNet2DConfig) -> Result<UNet2DModel> {
-        let (model, params) = Params::init(&run.streams, &run.device, |vb| UNet2DModel::new(config, vb))?;
-        notebook_init(&params, &run.streams)?;
-        Ok(model)
     }
 
     /// The denoiser that the trained network makes.

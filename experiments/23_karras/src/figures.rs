@@ -1,32 +1,17 @@
 //! The notebook's pictures and charts, each with its numbers beside it as CSV.
 
-use crate::edm::{Edm, IMAGE};
+use crate::edm::Edm;
 use anyhow::Result;
 use candle_core::{DType, Tensor};
-use elucidate_core::unet::UNet2DModel;
+use elucidate_core::data::IMAGE;
+use elucidate_core::unet::{UNet2DConfig, UNet2DModel};
+use elucidate_lab::figures::save_curves;
+use elucidate_lab::model::untrained;
 use elucidate_lab::options::Preset;
 use elucidate_lab::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
-use elucidate_lab::sampling::Setting;
-use elucidate_report::{
-    Bar, BarChart, LineChart, SampleRow, Scale, Series, labelled_rows, picture_grid, write_csv,
-};
+use elucidate_report::{LineChart, SampleRow, Scale, Series, labelled_rows, picture_grid};
 use elucidate_samplers::Denoiser;
-use serde::Serialize;
-
-#[derive(Serialize)]
-struct Curve {
-    series: String,
-    x: f64,
-    y: f64,
-}
-
-fn curves(series: &[Series]) -> Vec<Curve> {
-    let rows = |s: &Series| {
-        s.points.iter().map(|&(x, y)| Curve { series: s.name.clone(), x, y }).collect::<Vec<_>>()
-    };
-    series.iter().flat_map(rows).collect()
-}
 
 /// Histogram of 10,000 training σ with their kernel-density estimate and the log-normal density they come from.
 pub fn training_sigmas(run: &Run, edm: &Edm) -> Result<()> {
@@ -51,7 +36,7 @@ pub fn training_sigmas(run: &Run, edm: &Edm) -> Result<()> {
             points: xs().map(|x| (x, edm.training.density(x))).collect(),
         },
     ];
-    write_csv(&run.folder.path("training_sigma.csv"), &curves(&series))?;
+    save_curves(run, "training_sigma", &series)?;
     let title = "Training noise levels: ln σ ~ N(−1.2, 1.2²)";
     let chart = LineChart { bars, ..LineChart::new(title, "σ", "density", series) };
     chart.save(&run.folder.path("training_sigma.png"))
@@ -128,7 +113,8 @@ pub fn pure_noise(run: &Run, denoiser: &impl Denoiser) -> Result<()> {
 }
 
 /// Loss by σ before and after training, over the density of training σ (Karras 2022, figure 5a).
-pub fn loss_by_sigma(run: &Run, edm: &Edm, before: &UNet2DModel, after: &UNet2DModel) -> Result<()> {
+pub fn loss_by_sigma(run: &Run, edm: &Edm, config: &UNet2DConfig, after: &UNet2DModel) -> Result<()> {
+    let (before, _) = untrained(run, config)?;
     let (n, last) = match run.settings.preset {
         Preset::Smoke => (50, 4),
         _ => (500, 16),
@@ -140,10 +126,10 @@ pub fn loss_by_sigma(run: &Run, edm: &Edm, before: &UNet2DModel, after: &UNet2DM
         sigmas.iter().map(|&s| Ok((s, edm.mean_loss(model, n, Some(s))?))).collect()
     };
     let series = vec![
-        Series { name: "before training".into(), points: losses(before)? },
+        Series { name: "before training".into(), points: losses(&before)? },
         Series { name: "after training".into(), points: losses(after)? },
     ];
-    write_csv(&run.folder.path("loss_by_sigma.csv"), &curves(&series))?;
+    save_curves(run, "loss_by_sigma", &series)?;
     let density = (0..=200).map(|i| 0.005 * (50f64 / 0.005).powf(f64::from(i) / 200.0));
     let shade = Series {
         name: "training density of ln σ".into(),
@@ -156,57 +142,6 @@ pub fn loss_by_sigma(run: &Run, edm: &Edm, before: &UNet2DModel, after: &UNet2DM
         ..LineChart::new(title, "σ", "mean squared error of the network", series)
     };
     chart.save(&run.folder.path("loss_by_sigma.png"))
-}
-
-/// The σ steps of each setting.
-pub fn sampling_sigmas(run: &Run, settings: &[Setting]) -> Result<()> {
-    let mut lengths: Vec<usize> = vec![];
-    let mut series = vec![];
-    for setting in settings.iter().filter(|s| s.steps > 1) {
-        if lengths.contains(&setting.steps) {
-            continue;
-        }
-        lengths.push(setting.steps);
-        let sigmas = setting.sigmas()?;
-        let points = sigmas[..setting.steps].iter().enumerate().map(|(i, &s)| (i as f64, s)).collect();
-        series.push(Series { name: format!("{} steps, ρ {}", setting.steps, setting.rho), points });
-    }
-    if series.is_empty() {
-        return Ok(());
-    }
-    write_csv(&run.folder.path("sampling_sigma.csv"), &curves(&series))?;
-    let title = "Noise levels of sampling";
-    let chart = LineChart { y_scale: Scale::Log, ..LineChart::new(title, "step", "σ", series) };
-    chart.save(&run.folder.path("sampling_sigma.png"))
-}
-
-/// FID of every sampler and yardstick; the floor as a line.
-pub fn fid_by_sampler(run: &Run, rows: &[SampleRow]) -> Result<()> {
-    let floor = rows.iter().find(|row| row.sampler == "real").map(|row| row.fid);
-    let bars = rows.iter().filter(|row| row.sampler != "real").map(bar).collect();
-    let chart = BarChart {
-        title: format!("FID by sampler, {} samples each", run.settings.samples),
-        value_label: "FID against the test images (lower is better)".into(),
-        bars,
-        reference: floor.map(|fid| ("real images".to_string(), fid)),
-    };
-    chart.save(&run.folder.path("fid_by_sampler.png"))
-}
-
-fn bar(row: &SampleRow) -> Bar {
-    let label = match (row.sampler.as_str(), row.steps) {
-        ("real_blur_0.5", _) => "real, blurred by 0.5 pixels".to_string(),
-        (name, _) if name.starts_with("real_noise_") => {
-            format!("real + noise {}", &name["real_noise_".len()..])
-        }
-        (name, Some(steps)) => match (row.eta, row.s_churn) {
-            (Some(eta), _) => format!("{name} {steps}, η {eta}"),
-            (_, Some(churn)) if churn > 0.0 => format!("{name} {steps}, churn {churn}"),
-            _ => format!("{name} {steps}"),
-        },
-        (name, None) => name.to_string(),
-    };
-    Bar { label, value: row.fid, note: row.nfe.map_or_else(String::new, |nfe| format!("{nfe} evaluations")) }
 }
 
 /// FID by ρ.

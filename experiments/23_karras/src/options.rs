@@ -2,9 +2,10 @@
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, ValueEnum};
+use elucidate_lab::one_setting::{One, OneSetting, churn};
 use elucidate_lab::options::{Preset, RunOptions};
 use elucidate_lab::sampling::Setting;
-use elucidate_samplers::{Churn, NoiseInput, Sampler};
+use elucidate_samplers::{NoiseInput, Sampler};
 use serde::{Deserialize, Serialize};
 
 /// Train the UNet on Fashion-MNIST with Karras preconditioning, sample with every sampler, score with FID and KID.
@@ -22,6 +23,22 @@ pub struct Options {
 
     #[command(flatten)]
     pub one: OneSetting,
+}
+
+impl Options {
+    /// The setting that is asked for alone, if one is.
+    ///
+    /// # Errors
+    /// When one of its values is impossible, or it needs a model that predicts the noise.
+    pub fn alone(&self) -> Result<Option<Setting>> {
+        match self.one.setting()? {
+            Some(One::Ddim(_)) => {
+                bail!("--sampler ddim: it needs a model that predicts the noise, as exp-22-cosine has")
+            }
+            Some(One::Sigma(setting)) => Ok(Some(setting)),
+            None => Ok(None),
+        }
+    }
 }
 
 /// Options of the preconditioning, which training and sampling must agree on.
@@ -66,100 +83,6 @@ impl From<NoiseInputName> for NoiseInput {
             NoiseInputName::QuarterLogSigma => NoiseInput::QuarterLogSigma,
         }
     }
-}
-
-/// Options of one setting to be sampled alone.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "One setting alone")]
-pub struct OneSetting {
-    /// The sampler
-    #[arg(long, value_enum)]
-    pub sampler: Option<SamplerName>,
-
-    /// Steps, the last one down to sigma 0
-    #[arg(long, default_value_t = 20, value_name = "N", requires = "sampler")]
-    pub steps: usize,
-
-    /// Curvature of the sigma steps
-    #[arg(long, default_value_t = 7.0, requires = "sampler")]
-    pub rho: f64,
-
-    /// The smallest sigma above 0
-    #[arg(long, default_value_t = 0.01, requires = "sampler", value_name = "SIGMA")]
-    pub sigma_min: f64,
-
-    /// The sigma to begin with
-    #[arg(long, default_value_t = 80.0, requires = "sampler", value_name = "SIGMA")]
-    pub sigma_max: f64,
-
-    /// How much fresh noise an ancestral step takes, 0 to 1
-    #[arg(long, default_value_t = 0.5, requires = "sampler")]
-    pub eta: f64,
-
-    /// Heun's churn: how much noise is added back over all steps
-    #[arg(long, default_value_t = 0.0, requires = "sampler")]
-    pub s_churn: f64,
-
-    /// Order of the multistep method, 1 to 4
-    #[arg(long, default_value_t = 4, requires = "sampler")]
-    pub order: usize,
-}
-
-/// The samplers by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum SamplerName {
-    /// Euler's method.
-    Euler,
-    /// Euler's method with fresh noise.
-    EulerAncestral,
-    /// Heun's method, with churn.
-    Heun,
-    /// Linear multistep.
-    Lms,
-}
-
-impl OneSetting {
-    /// The setting that is asked for, if one is.
-    ///
-    /// # Errors
-    /// When one of its values is impossible.
-    pub fn setting(&self) -> Result<Option<Setting>> {
-        let Some(name) = self.sampler else { return Ok(None) };
-        let positive = |option: &str, value: f64| -> Result<()> {
-            ensure!(
-                value.is_finite() && value > 0.0,
-                "--{option} {value} is impossible: give a number above 0"
-            );
-            Ok(())
-        };
-        positive("rho", self.rho)?;
-        positive("sigma-min", self.sigma_min)?;
-        positive("sigma-max", self.sigma_max)?;
-        ensure!(self.steps > 0, "--steps 0 is impossible: give at least 1");
-        if self.sigma_min >= self.sigma_max {
-            bail!("--sigma-min {} must be below --sigma-max {}", self.sigma_min, self.sigma_max);
-        }
-        ensure!((0.0..=1.0).contains(&self.eta), "--eta {} is impossible: give 0 to 1", self.eta);
-        ensure!(
-            self.s_churn.is_finite() && self.s_churn >= 0.0,
-            "--s-churn {} is impossible: give 0 or more",
-            self.s_churn
-        );
-        ensure!((1..=4).contains(&self.order), "--order {} is impossible: give 1 to 4", self.order);
-        let sampler = match name {
-            SamplerName::Euler => Sampler::Euler,
-            SamplerName::EulerAncestral => Sampler::EulerAncestral { eta: self.eta },
-            SamplerName::Heun => Sampler::Heun { churn: churn(self.s_churn) },
-            SamplerName::Lms => Sampler::Lms { order: self.order },
-        };
-        let Self { steps, rho, sigma_min, sigma_max, .. } = *self;
-        Ok(Some(Setting { sampler, steps, rho, sigma_min, sigma_max }))
-    }
-}
-
-fn churn(s_churn: f64) -> Churn {
-    Churn { s_churn, ..Churn::default() }
 }
 
 /// The notebook's list: Euler 100, ancestral 100, Heun 50 and 20, Heun 20 with churn, LMS 20. The smoke preset takes a

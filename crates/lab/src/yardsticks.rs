@@ -1,18 +1,21 @@
 //! What a FID means: real images, whole and spoilt a little, scored as samples are.
 
-use crate::edm::{IMAGE, PIXELS};
+use crate::run::Run;
+use crate::score::Table;
 use anyhow::Result;
 use candle_core::Tensor;
+use elucidate_core::data::{IMAGE, PixelRange};
 use elucidate_kernels::{FeatureMaps, Shift, conv2d};
-use elucidate_lab::run::Run;
-use elucidate_lab::score::Table;
 
 /// Scores as many real training images as samples are drawn (the floor), the same with noise of 0.05 and 0.1, and the
 /// same blurred by half a pixel.
-pub fn score(run: &Run, table: &mut Table) -> Result<()> {
+///
+/// # Errors
+/// When they cannot be scored or written down.
+pub(crate) fn score(run: &Run, table: &mut Table) -> Result<()> {
     let n = run.settings.samples;
     let indices: Vec<usize> = (0..n).collect();
-    let real = run.data.train.batch(&indices, PIXELS, &run.device)?;
+    let real = run.data.train.batch(&indices, PixelRange::SIGNED, &run.device)?;
     let noise = run.streams.normal_images("yardstick noise", 0..n as u64, &IMAGE, &run.device)?;
     let noisy = |std: f64| -> Result<Tensor> { Ok((&real + (&noise * std)?)?.clamp(-1.0, 1.0)?) };
     let yardsticks = [

@@ -1,0 +1,108 @@
+//! The model that reads the noise level off an image: trained by 22_noise_pred, used by 22_no_t.
+
+use crate::model::{check_experiment, describe, half_precision, training};
+use crate::run::Run;
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::{ModuleT, VarBuilder};
+use elucidate_core::classifier::ResidualClassifier;
+use elucidate_core::params::{Tensors, frozen};
+use elucidate_report::{read_json, write_atomically, write_json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+
+/// The experiment that trains it.
+pub const EXPERIMENT: &str = "22_noise_pred";
+
+/// The scoring classifier's architecture with one output: x_t (n, 1, 32, 32) to an estimate of logit ᾱ for each image.
+#[derive(Debug, Clone)]
+pub struct NoiseLevelModel {
+    model: ResidualClassifier,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Config {
+    #[serde(rename = "_class_name")]
+    class: String,
+    block_out_channels: [usize; 6],
+    #[serde(rename = "_elucidate")]
+    training: Value,
+}
+
+impl NoiseLevelModel {
+    /// With these channels in its six blocks.
+    ///
+    /// # Errors
+    /// When `vb` lacks a parameter in its shape.
+    pub fn new(channels: [usize; 6], vb: VarBuilder) -> candle_core::Result<Self> {
+        Ok(Self { model: ResidualClassifier::with_channels(channels, 1, 1, vb)? })
+    }
+
+    /// One value an image, (n). `train` normalises by the batch's statistics and moves the running ones.
+    ///
+    /// # Errors
+    /// When the shape does not fit.
+    pub fn forward(&self, x: &Tensor, train: bool) -> candle_core::Result<Tensor> {
+        self.model.forward_t(x, train)?.flatten_all()
+    }
+
+    /// Writes the run's model/, the weights in half precision unless the preset is the lesson's, and returns what it
+    /// holds.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save<T: Serialize>(
+        run: &mut Run,
+        channels: [usize; 6],
+        weights: &Tensors,
+        own: &T,
+    ) -> Result<Self> {
+        let folder = run.folder.path("model");
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        let training = training(run, own)?;
+        let class = "ResidualClassifier".to_string();
+        write_json(&folder.join(CONFIG), &Config { class, block_out_channels: channels, training })?;
+        let dtype = if half_precision(run) { DType::F16 } else { DType::F32 };
+        let weights: BTreeMap<&str, Tensor> = weights
+            .iter()
+            .map(|(name, tensor)| Ok((name.as_str(), tensor.to_dtype(dtype)?.to_device(&Device::Cpu)?)))
+            .collect::<candle_core::Result<_>>()?;
+        write_atomically(&folder.join(WEIGHTS), &safetensors::serialize(weights, None)?)?;
+        let (model, weights) = read(&folder, &run.device)?;
+        describe(run, &folder.join(WEIGHTS), &weights)?;
+        Ok(model)
+    }
+
+    /// Reads a model folder of 22_noise_pred.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the model is of another experiment; each names the file.
+    pub fn load(dir: &Path, device: &Device) -> Result<Self> {
+        check_experiment(dir, EXPERIMENT)?;
+        Ok(read(dir, device)?.0)
+    }
+}
+
+fn read(dir: &Path, device: &Device) -> Result<(NoiseLevelModel, Tensors)> {
+    let config: Config = read_json(&dir.join(CONFIG))?;
+    let path = dir.join(WEIGHTS);
+    let damaged = || format!("{} is damaged, or does not fit its {CONFIG}", path.display());
+    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, device).with_context(damaged)?;
+    let tensors = tensors
+        .into_iter()
+        .map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?)))
+        .collect::<candle_core::Result<Tensors>>()?;
+    if config.block_out_channels.contains(&0) {
+        bail!("{}: a block without channels", dir.join(CONFIG).display());
+    }
+    let model =
+        NoiseLevelModel::new(config.block_out_channels, frozen(&tensors, device)).with_context(damaged)?;
+    Ok((model, tensors))
+}

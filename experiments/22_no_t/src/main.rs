@@ -1,0 +1,114 @@
+//! The 22_no_t notebook: diffusion without telling the model the time.
+
+mod along;
+mod options;
+
+use along::{Model, Trace};
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+use clap::Parser;
+use elucidate_core::train::Shard;
+use elucidate_core::unet::UNet2DModel;
+use elucidate_lab::ddim::{DdimSetting, EpsModel, draw_ddim};
+use elucidate_lab::eps::{EpsData, TimeInput};
+use elucidate_lab::figures::fid_by_sampler;
+use elucidate_lab::model;
+use elucidate_lab::noise_level::NoiseLevelModel;
+use elucidate_lab::options::NoOwnOptions;
+use elucidate_lab::run::Run;
+use elucidate_lab::sampling::Described;
+use elucidate_lab::score::{Keep, Table};
+use elucidate_report::SampleRow;
+use options::{Options, mended, not_clamped, plain, variants};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    elucidate_lab::run::report(run(&Options::parse()))
+}
+
+fn run(options: &Options) -> Result<()> {
+    options.check()?;
+    let (cosine_dir, noise_pred_dir) = options.models()?;
+    let (mut run, own) = Run::begin(&options.run, "22_no_t", NoOwnOptions {}, |_| ())?;
+    let steps = options.steps(run.settings.preset);
+
+    // The models of the other two notebooks: one is told the time, one reads the noise level off the image.
+    let cosine = model::load_other(&cosine_dir, "22_cosine", "--cosine", &run.device)?;
+    let reader = NoiseLevelModel::load(&noise_pred_dir, &run.device)
+        .with_context(|| format!("--noise-pred {}", noise_pred_dir.display()))?;
+    let estimator = |x: &Tensor| reader.forward(x, false);
+
+    // This notebook's model: trained as 22_cosine's was, but t is always 0.
+    let told = EpsData::new(&run, TimeInput::Given);
+    let not_told = EpsData::new(&run, TimeInput::Hidden);
+    let training_loss = |model: &UNet2DModel, shard: &Shard| not_told.training_loss(model, shard);
+    let test_loss = |model: &UNet2DModel| not_told.test_loss(model);
+    let (_, no_t) = model::obtain(&mut run, &options.run, &own, training_loss, test_loss)?;
+    run.phase("losses on the same test noise", |run| {
+        run.figure("test loss without t", not_told.test_loss(&no_t)?);
+        run.figure("test loss of 22_cosine's model, with t", told.test_loss(&cosine)?);
+        Ok(())
+    })?;
+
+    // Sampling: with t, without t (the failure), without t but with estimates of the noise level (the fix).
+    let with_t = |x: &Tensor, t: &Tensor| told.forward(&cosine, x, t);
+    let without_t = |x: &Tensor, t: &Tensor| not_told.forward(&no_t, x, t);
+    let with_t = EpsModel { network: &with_t, estimator: Some(&estimator) };
+    let without_t = EpsModel { network: &without_t, estimator: Some(&estimator) };
+    let mut table = Table::begin(&mut run, None)?;
+    let keep = Keep { picture: true, samples: options.run.save_samples };
+    let sample = |run: &Run, table: &mut Table, model: EpsModel, setting: &DdimSetting, n: usize| {
+        table.sample(run, setting, n, keep, |progress| {
+            draw_ddim(model, setting, &run.streams, n, &run.device, progress, &mut |_| Ok(()))
+        })
+    };
+    run.phase("DDIM", |run| {
+        let n = run.settings.samples;
+        table.sample(run, &OfCosine(plain(steps)), n, keep, |progress| {
+            draw_ddim(with_t, &plain(steps), &run.streams, n, &run.device, progress, &mut |_| Ok(()))
+        })?;
+        sample(run, &mut table, without_t, &plain(steps), n)?;
+        sample(run, &mut table, without_t, &mended(steps, 1.0), n)
+    })?;
+    run.phase("variants of the fix", |run| {
+        let n = run.settings.samples.div_ceil(4).max(12);
+        variants(steps).iter().try_for_each(|setting| sample(run, &mut table, without_t, setting, n))
+    })?;
+    fid_by_sampler(&run, table.rows())?;
+
+    // Along the way: what is expected of the image, how much noise is left, how far the pixels stray.
+    run.phase("along the way", |run| {
+        let scored = [
+            Model { name: "with t", model: with_t, setting: plain(steps), scored: true },
+            Model { name: "without t, plain", model: without_t, setting: plain(steps), scored: true },
+            Model { name: "without t, mended", model: without_t, setting: mended(steps, 1.0), scored: true },
+            Model {
+                name: "without t, not clamped",
+                model: without_t,
+                setting: not_clamped(steps),
+                scored: false,
+            },
+        ];
+        let traces = scored.iter().map(|m| Trace::of(run, table.scorer(), m)).collect::<Result<Vec<_>>>()?;
+        along::draw(run, &traces)
+    })?;
+    table.log();
+    run.finish()
+}
+
+/// A setting of the model that is told the time, among those that are not.
+struct OfCosine(DdimSetting);
+
+impl Described for OfCosine {
+    fn label(&self) -> String {
+        format!("{}, with t", self.0.label())
+    }
+
+    fn describe(&self, row: &mut SampleRow) {
+        self.0.describe(row);
+        row.variant = Some("with t".to_string());
+    }
+}

@@ -1,0 +1,95 @@
+//! The command line of exp-22-no-t and the settings that it samples.
+
+use anyhow::{Result, ensure};
+use clap::Parser;
+use elucidate_lab::ddim::DdimSetting;
+use elucidate_lab::model::newest;
+use elucidate_lab::noise_level;
+use elucidate_lab::one_setting::X0_CLAMP;
+use elucidate_lab::options::{Preset, RunOptions};
+use elucidate_samplers::{Ddim, Estimates, SigmaRule};
+use std::path::PathBuf;
+
+/// Train the UNet to predict the noise without telling it the time; sample it with plain DDIM, which fails, and with
+/// estimates of the noise level, which mend it; score with FID and KID, along the way too.
+///
+/// Everything lands in the run's folder: run.json, train.csv, samples.csv, charts and pictures (*.png), model/,
+/// checkpoint/ and log.txt. It needs a model of 22_cosine and one of 22_noise_pred.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "exp-22-no-t", version)]
+pub struct Options {
+    #[command(flatten)]
+    pub run: RunOptions,
+
+    /// The model folder of a run of 22_cosine [default: that of the newest finished run in results/22_cosine]
+    #[arg(long, value_name = "DIR")]
+    pub cosine: Option<PathBuf>,
+
+    /// The model folder of a run of 22_noise_pred [default: that of the newest finished run in results/22_noise_pred]
+    #[arg(long, value_name = "DIR")]
+    pub noise_pred: Option<PathBuf>,
+
+    /// Steps of DDIM [default: 100; 10 with the smoke preset]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+}
+
+impl Options {
+    /// # Errors
+    /// When a value is impossible.
+    pub fn check(&self) -> Result<()> {
+        ensure!(self.steps != Some(0), "--steps 0 is impossible: give at least 1");
+        Ok(())
+    }
+
+    /// The folders of the models of 22_cosine and 22_noise_pred.
+    ///
+    /// # Errors
+    /// When one is not given and there is no run to take it from.
+    pub fn models(&self) -> Result<(PathBuf, PathBuf)> {
+        let or_newest = |given: &Option<PathBuf>, experiment, option| match given {
+            Some(dir) => Ok(dir.clone()),
+            None => newest(experiment, option),
+        };
+        Ok((
+            or_newest(&self.cosine, "22_cosine", "--cosine")?,
+            or_newest(&self.noise_pred, noise_level::EXPERIMENT, "--noise-pred")?,
+        ))
+    }
+
+    /// Steps of DDIM.
+    pub fn steps(&self, preset: Preset) -> usize {
+        self.steps.unwrap_or(if preset == Preset::Smoke { 10 } else { 100 })
+    }
+}
+
+/// Plain DDIM, as 22_cosine has it.
+pub fn plain(steps: usize) -> DdimSetting {
+    DdimSetting { steps, options: Ddim { eta: 1.0, x0_clamp: X0_CLAMP }, estimates: None }
+}
+
+/// DDIM with estimates of the noise level near their median: the notebook's fix.
+pub fn mended(steps: usize, eta: f64) -> DdimSetting {
+    with(steps, eta, Estimates { near_median: true, sigma: SigmaRule::Schedule })
+}
+
+/// The fix without its clamp.
+pub fn not_clamped(steps: usize) -> DdimSetting {
+    with(steps, 1.0, Estimates { near_median: false, sigma: SigmaRule::Schedule })
+}
+
+/// The notebook's variants of the fix: other η, σ from the median's ᾱ̂, σ halved, no clamp.
+pub fn variants(steps: usize) -> Vec<DdimSetting> {
+    let sigma = |sigma| with(steps, 1.0, Estimates { near_median: true, sigma });
+    vec![
+        mended(steps, 0.5),
+        mended(steps, 0.0),
+        sigma(SigmaRule::Median),
+        sigma(SigmaRule::Halved),
+        not_clamped(steps),
+    ]
+}
+
+fn with(steps: usize, eta: f64, estimates: Estimates) -> DdimSetting {
+    DdimSetting { steps, options: Ddim { eta, x0_clamp: 2.0 }, estimates: Some(estimates) }
+}

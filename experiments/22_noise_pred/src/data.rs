@@ -1,0 +1,114 @@
+//! Images noised to an ᾱ that is uniform in (0,1), and what the network should say of them.
+
+use candle_core::{Result, Tensor};
+use elucidate_core::data::{PixelRange, Split};
+use elucidate_core::train::Shard;
+use elucidate_lab::images::{Images, numbers};
+use elucidate_lab::noise_level::NoiseLevelModel;
+use elucidate_lab::run::Run;
+use elucidate_lab::training::{map_images, mean_over_images};
+use elucidate_samplers::vp_noised;
+use elucidate_schedules::cosine::{logit, sigmoid};
+use rand_distr::{Distribution, Open01};
+
+/// What a network is trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// logit ᾱ, as in the notebook.
+    Logit,
+    /// ᾱ itself: the ablation.
+    AlphaBar,
+}
+
+impl Target {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Logit => "logit ᾱ",
+            Self::AlphaBar => "ᾱ",
+        }
+    }
+
+    fn of(self, alpha_bar: f64) -> f64 {
+        match self {
+            Self::Logit => logit(alpha_bar),
+            Self::AlphaBar => alpha_bar,
+        }
+    }
+
+    /// What an answer says of ᾱ: within \[0.001, 0.999\] where it is ᾱ itself, since it may lie outside (0,1).
+    pub fn alpha_bar(self, answer: f64) -> f64 {
+        match self {
+            Self::Logit => sigmoid(answer),
+            Self::AlphaBar => answer.clamp(0.001, 0.999),
+        }
+    }
+}
+
+/// The data and how it is noised.
+pub struct NoisedData {
+    images: Images,
+}
+
+impl NoisedData {
+    pub fn new(run: &Run) -> Self {
+        Self { images: Images::of(run, PixelRange::CENTRED) }
+    }
+
+    /// ᾱ number `k` of a stream.
+    fn alpha_bar(&self, name: &str, k: u64) -> f64 {
+        Open01.sample(&mut self.images.streams.stream(&format!("{name} alpha_bar"), k))
+    }
+
+    /// logit ᾱ of the first `n` test images.
+    pub fn logits(&self, n: usize) -> Vec<f64> {
+        (0..n as u64).map(|k| logit(self.alpha_bar("test", k))).collect()
+    }
+
+    /// Images noised with numbers `positions` of the streams `"{name} noise"` and `"{name} alpha_bar"`, and their ᾱ.
+    pub fn noised(
+        &self,
+        split: &Split,
+        indices: &[usize],
+        positions: &[u64],
+        name: &str,
+    ) -> Result<(Tensor, Vec<f64>)> {
+        let (clean, noise) = self.images.with_noise(split, indices, positions, name)?;
+        let alpha_bars: Vec<f64> = positions.iter().map(|&k| self.alpha_bar(name, k)).collect();
+        Ok((vp_noised(&clean, &noise, &alpha_bars)?, alpha_bars))
+    }
+
+    /// Test images noised, always the same way.
+    pub fn noised_test(&self, indices: &[usize]) -> Result<(Tensor, Vec<f64>)> {
+        self.noised(&self.images.data.test, indices, &numbers(indices), "test")
+    }
+
+    /// Mean squared error on a batch of the training images, normalised by its own statistics.
+    pub fn training_loss(&self, model: &NoiseLevelModel, shard: &Shard, target: Target) -> Result<Tensor> {
+        let positions: Vec<u64> = shard.positions.clone().collect();
+        let (x, alpha_bars) = self.noised(&self.images.data.train, shard.indices, &positions, "training")?;
+        self.loss(&model.forward(&x, true)?, &alpha_bars, target)
+    }
+
+    /// Mean squared error over the test images.
+    pub fn test_loss(&self, model: &NoiseLevelModel, target: Target) -> Result<f64> {
+        mean_over_images(self.images.test_images, &self.images.device, |indices| {
+            let (x, alpha_bars) = self.noised_test(indices)?;
+            self.loss(&model.forward(&x, false)?, &alpha_bars, target)
+        })
+    }
+
+    fn loss(&self, answer: &Tensor, alpha_bars: &[f64], target: Target) -> Result<Tensor> {
+        let wanted = Tensor::from_iter(alpha_bars.iter().map(|&a| target.of(a) as f32), &self.images.device)?;
+        (answer - wanted)?.sqr()?.mean_all()
+    }
+
+    /// True ᾱ and the network's answer for every test image.
+    pub fn answers(&self, model: &NoiseLevelModel) -> Result<Vec<(f64, f64)>> {
+        let groups = map_images(self.images.test_images, &self.images.device, |indices| {
+            let (x, alpha_bars) = self.noised_test(indices)?;
+            let answers = model.forward(&x, false)?.to_vec1::<f32>()?;
+            Ok(alpha_bars.into_iter().zip(answers.into_iter().map(f64::from)).collect::<Vec<_>>())
+        })?;
+        Ok(groups.concat())
+    }
+}

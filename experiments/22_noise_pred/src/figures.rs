@@ -1,0 +1,131 @@
+//! How well the noise level is read: errors, charts, and images with what was read off them.
+
+use crate::data::{NoisedData, Target};
+use anyhow::Result;
+use elucidate_lab::figures::save_curves;
+use elucidate_lab::noise_level::NoiseLevelModel;
+use elucidate_lab::pictures::{COLUMNS, pictures};
+use elucidate_lab::run::Run;
+use elucidate_report::{LineChart, Series, picture_grid};
+use elucidate_schedules::cosine::logit;
+use serde::Serialize;
+
+/// What a network said of the test images.
+pub struct Predictions {
+    target: Target,
+    /// True and predicted ᾱ.
+    pairs: Vec<(f64, f64)>,
+}
+
+/// A row of errors.csv: one network over the test images.
+#[derive(Debug, Clone, Serialize)]
+pub struct Errors {
+    pub trained_on: &'static str,
+    pub seed: u64,
+    pub n: usize,
+    pub mse_logit: f64,
+    pub rmse_logit: f64,
+    pub rmse_alpha_bar: f64,
+}
+
+impl Predictions {
+    pub fn of(data: &NoisedData, model: &NoiseLevelModel, target: Target) -> Result<Self> {
+        let answers = data.answers(model)?.into_iter();
+        Ok(Self { target, pairs: answers.map(|(truth, answer)| (truth, target.alpha_bar(answer))).collect() })
+    }
+
+    pub fn errors(&self, run: &Run) -> Errors {
+        let mse_logit = mean_square(self.pairs.iter().map(|&(truth, found)| logit(found) - logit(truth)));
+        Errors {
+            trained_on: self.target.name(),
+            seed: run.settings.seed,
+            n: self.pairs.len(),
+            mse_logit,
+            rmse_logit: mse_logit.sqrt(),
+            rmse_alpha_bar: mean_square(self.pairs.iter().map(|&(truth, found)| found - truth)).sqrt(),
+        }
+    }
+
+    /// A figure of the pairs in each of `bins` equal parts of \[`from`, `to`\] of `place` of the true ᾱ: at the part's
+    /// middle. Parts without images are left out.
+    fn binned(
+        &self,
+        (from, to, bins): (f64, f64, usize),
+        place: fn(f64) -> f64,
+        figure: impl Fn(&[(f64, f64)]) -> f64,
+    ) -> Vec<(f64, f64)> {
+        let width = (to - from) / bins as f64;
+        let point = |bin: usize| {
+            let within: Vec<_> = self
+                .pairs
+                .iter()
+                .copied()
+                .filter(|&(truth, _)| ((place(truth) - from) / width).floor() == bin as f64)
+                .collect();
+            (!within.is_empty()).then(|| (from + (bin as f64 + 0.5) * width, figure(&within)))
+        };
+        (0..bins).filter_map(point).collect()
+    }
+}
+
+fn mean_square(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len() as f64;
+    values.map(|value| value * value).sum::<f64>() / n
+}
+
+/// Predicted ᾱ against true: the median and the middle nine tenths, in twentieths of true ᾱ.
+pub fn predicted_by_true(run: &Run, predictions: &[Predictions]) -> Result<()> {
+    let mut series = vec![Series { name: "as it should be".into(), points: vec![(0.0, 0.0), (1.0, 1.0)] }];
+    for p in predictions {
+        for (name, share) in [("5 %", 0.05), ("median", 0.5), ("95 %", 0.95)] {
+            let quantile = |pairs: &[(f64, f64)]| {
+                let mut found: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
+                found.sort_by(f64::total_cmp);
+                found[((found.len() - 1) as f64 * share).round() as usize]
+            };
+            let points = p.binned((0.0, 1.0, 20), |a| a, quantile);
+            series.push(Series { name: format!("trained on {}: {name}", p.target.name()), points });
+        }
+    }
+    save_curves(run, "predicted_by_true", &series)?;
+    // The ablation's quantiles are in the CSV; in the picture they would hide the model's.
+    series.truncate(4);
+    let chart =
+        LineChart::new("The noise level that is read off test images", "true ᾱ", "predicted ᾱ", series);
+    chart.save(&run.folder.path("predicted_by_true.png"))
+}
+
+/// Root mean squared error on logit ᾱ by the true logit ᾱ.
+pub fn error_by_logit(run: &Run, predictions: &[Predictions]) -> Result<()> {
+    let rmse = |pairs: &[(f64, f64)]| {
+        mean_square(pairs.iter().map(|&(truth, found)| logit(found) - logit(truth))).sqrt()
+    };
+    let line = |p: &Predictions| Series {
+        name: format!("trained on {}", p.target.name()),
+        points: p.binned((-6.0, 6.0, 24), logit, rmse),
+    };
+    let series: Vec<Series> = predictions.iter().map(line).collect();
+    save_curves(run, "error_by_logit", &series)?;
+    let title = "Error by noise level";
+    let chart = LineChart::new(
+        title,
+        "true logit ᾱ (image to the right, noise to the left)",
+        "RMSE on logit ᾱ",
+        series,
+    );
+    chart.save(&run.folder.path("error_by_logit.png"))
+}
+
+/// Noised test images, titled with predicted and true ᾱ.
+pub fn titled(run: &Run, data: &NoisedData, model: &NoiseLevelModel) -> Result<()> {
+    let indices: Vec<usize> = (0..(4 * COLUMNS).min(run.settings.test_images)).collect();
+    let (x, alpha_bars) = data.noised_test(&indices)?;
+    let answers = model.forward(&x, false)?.to_vec1::<f32>()?;
+    let titles: Vec<String> = answers
+        .iter()
+        .zip(&alpha_bars)
+        .map(|(&answer, truth)| format!("{:.2}|{truth:.2}", Target::Logit.alpha_bar(f64::from(answer))))
+        .collect();
+    let path = run.folder.path("predicted_and_true_alpha_bar.png");
+    picture_grid(&path, &pictures(&x, indices.len(), (-1.0, 1.0))?, COLUMNS, &titles)
+}

@@ -1,0 +1,100 @@
+//! The 22_noise_pred notebook: can the noise level be read off the image?
+
+mod data;
+mod figures;
+mod options;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use data::{NoisedData, Target};
+use elucidate_core::params::{Params, Tensors, frozen};
+use elucidate_lab::noise_level::{EXPERIMENT, NoiseLevelModel};
+use elucidate_lab::options::NoOwnOptions;
+use elucidate_lab::run::Run;
+use elucidate_lab::training::{Recipe, train};
+use elucidate_report::write_csv;
+use figures::{Errors, Predictions};
+use options::{Options, channels, preset};
+use std::process::ExitCode;
+use tracing::info;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    elucidate_lab::run::report(run(&Options::parse()))
+}
+
+fn run(options: &Options) -> Result<()> {
+    options.check()?;
+    let (mut run, own) = Run::begin(&options.run, EXPERIMENT, NoOwnOptions {}, preset)?;
+    let data = NoisedData::new(&run);
+
+    // What constants would do: 0, the best one, and 0.5, the notebook's.
+    run.phase("baselines", |run| {
+        let batch = run.settings.batch_size.min(run.settings.test_images);
+        for constant in [0.0, 0.5] {
+            for (over, n) in [("the test set", run.settings.test_images), ("one batch", batch)] {
+                let mse =
+                    data.logits(n).iter().map(|logit| (logit - constant).powi(2)).sum::<f64>() / n as f64;
+                run.figure(&format!("MSE of the constant {constant} over {over}"), mse);
+            }
+        }
+        Ok(())
+    })?;
+
+    // The model on logit ᾱ: trained here, or made before.
+    let logit_model = match &options.run.checkpoint {
+        Some(dir) => NoiseLevelModel::load(dir, &run.device)
+            .with_context(|| format!("--checkpoint {}", dir.display()))?,
+        None => {
+            let recipe = recipe("", options.run.resume.is_some());
+            let weights = run.phase("training", |run| trained(run, &data, Target::Logit, recipe))?;
+            let channels = channels(&run.settings)?;
+            NoiseLevelModel::save(&mut run, channels, &weights, &own)?
+        }
+    };
+    let mut predictions = vec![Predictions::of(&data, &logit_model, Target::Logit)?];
+    figures::titled(&run, &data, &logit_model)?;
+
+    // The ablation: the same network, as long, on ᾱ itself.
+    if options.run.checkpoint.is_none() {
+        let resume = run.folder.path("checkpoint/last_alpha_bar.safetensors").exists();
+        let recipe = recipe("alpha_bar", options.run.resume.is_some() && resume);
+        let weights =
+            run.phase("training without the logit", |run| trained(run, &data, Target::AlphaBar, recipe))?;
+        let model = NoiseLevelModel::new(channels(&run.settings)?, frozen(&weights, &run.device))?;
+        predictions.push(Predictions::of(&data, &model, Target::AlphaBar)?);
+    }
+
+    let errors: Vec<Errors> = predictions.iter().map(|p| p.errors(&run)).collect();
+    for row in &errors {
+        run.figure(&format!("MSE on logit ᾱ, trained on {}", row.trained_on), row.mse_logit);
+        run.figure(&format!("RMSE on ᾱ, trained on {}", row.trained_on), row.rmse_alpha_bar);
+    }
+    write_csv(&run.folder.path("errors.csv"), &errors)?;
+    figures::predicted_by_true(&run, &predictions)?;
+    figures::error_by_logit(&run, &predictions)?;
+    run.finish()
+}
+
+/// Batch norm looks across the whole batch.
+fn recipe(name: &'static str, resume: bool) -> Recipe {
+    Recipe { name, resume, whole_batches: true }
+}
+
+/// Trains the network on a target and returns its last weights.
+fn trained(run: &mut Run, data: &NoisedData, target: Target, recipe: Recipe) -> Result<Tensors> {
+    let channels = channels(&run.settings)?;
+    let (model, params) = Params::init(&run.streams, &run.device, |vb| NoiseLevelModel::new(channels, vb))?;
+    run.record.parameters = params.count();
+    info!("{} parameters, trained on {}", params.count(), target.name());
+    let device = run.device.clone();
+    train(
+        run,
+        &params,
+        recipe,
+        |shard| data.training_loss(&model, shard, target),
+        |weights| data.test_loss(&NoiseLevelModel::new(channels, frozen(weights, &device))?, target),
+    )
+}

@@ -1,0 +1,72 @@
+//! The command line of exp-22-noise-pred.
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use elucidate_lab::options::{Preset, RunOptions, Settings};
+
+/// Train the scoring classifier's architecture to read the noise level off an image: logit ᾱ from x_t alone; then, on
+/// equal training, ᾱ itself.
+///
+/// Everything lands in the run's folder: run.json, train.csv, errors.csv, charts and pictures (*.png), model/,
+/// checkpoint/ and log.txt. --blocks are the channels of the network's six blocks. With --checkpoint that model is
+/// measured, and nothing trained.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "exp-22-noise-pred", version)]
+pub struct Options {
+    #[command(flatten)]
+    pub run: RunOptions,
+}
+
+impl Options {
+    /// # Errors
+    /// When an option is given that this network does not have.
+    pub fn check(&self) -> Result<()> {
+        let run = &self.run;
+        for (option, given) in [
+            ("--layers-per-block", run.layers_per_block.is_some()),
+            ("--attention", run.attention.is_some()),
+            ("--attention-head-dim", run.attention_head_dim.is_some()),
+            ("--samples", run.samples.is_some()),
+            ("--save-samples", run.save_samples),
+        ] {
+            ensure!(!given, "{option} is for the experiments that train a UNet and sample it");
+        }
+        let levels = run.blocks.as_ref().map_or(6, Vec::len);
+        ensure!(levels == 6, "--blocks has {levels} numbers: this network has six blocks");
+        let images = run.train_images.unwrap_or(60_000);
+        ensure!(
+            run.batch_size.is_none_or(|size| size > 1 && images % size != 1),
+            "--batch-size {} leaves a batch of one image, which batch norm cannot normalise: give another",
+            run.batch_size.unwrap_or(1)
+        );
+        Ok(())
+    }
+}
+
+/// The notebook's values for the lesson preset; half the channels for quick, a quarter and less for smoke. The last
+/// weights count, not their average: so does the notebook.
+pub fn preset(settings: &mut Settings) {
+    settings.lr = 1e-2;
+    settings.ema_decay = 0.0;
+    settings.attention = vec![];
+    match settings.preset {
+        Preset::Smoke => settings.blocks = vec![8, 8, 8, 16, 16, 32],
+        Preset::Quick => {
+            settings.blocks = vec![8, 16, 32, 64, 128, 256];
+            settings.batch_size = 128;
+            settings.epochs = 4;
+        }
+        Preset::Lesson => {
+            settings.blocks = vec![16, 32, 64, 128, 256, 512];
+            settings.epochs = 20;
+        }
+    }
+}
+
+/// The channels of the network's six blocks.
+///
+/// # Errors
+/// When there are not six of them.
+pub fn channels(settings: &Settings) -> Result<[usize; 6]> {
+    settings.blocks.as_slice().try_into().context("this network has six blocks")
+}

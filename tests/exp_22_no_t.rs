@@ -1,0 +1,92 @@
+//! The real exp-22-no-t on the real data, at smoke size, with models of the real exp-22-cosine and exp-22-noise-pred.
+//! Needs the data: `just data`.
+
+mod common;
+
+use anyhow::{Context, Result, ensure};
+use common::{has_files, refuses};
+use elucidate_report::{RunRecord, SampleRow, read_csv, read_json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_exp-22-no-t");
+
+/// Another experiment's binary, beside this one's: built where this package was tested alone.
+fn other(name: &str) -> Result<String> {
+    let own = Path::new(BINARY);
+    let path = own.with_file_name(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    if !path.exists() {
+        let profile = own.parent().and_then(Path::file_name).context("the folder of a profile")?;
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "-p", name]);
+        if profile == "release" {
+            cargo.arg("--release");
+        }
+        ensure!(cargo.status()?.success(), "cannot build {name}");
+    }
+    Ok(path.to_string_lossy().into_owned())
+}
+
+/// The model folder of a smoke run of another experiment.
+fn model_of(name: &str, options: &[&str], dir: &Path) -> Result<PathBuf> {
+    let out = dir.join(name);
+    common::smoke(&other(name)?, &out).args(options).assert().success();
+    Ok(out.join("model"))
+}
+
+#[test]
+fn a_smoke_run_with_the_other_notebooks_models_leaves_everything_in_its_folder() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let cosine = model_of("exp-22-cosine", &["--sampler", "ddim", "--steps", "2"], dir.path())?;
+    let noise_pred = model_of("exp-22-noise-pred", &[], dir.path())?;
+    let out = dir.path().join("run");
+    let mut command = common::smoke(BINARY, &out);
+    command.arg("--cosine").arg(&cosine).arg("--noise-pred").arg(&noise_pred).assert().success();
+    let names = [
+        "alpha_bar_along.png",
+        "alpha_bar_along_spread.csv",
+        "extremes_along.png",
+        "fid_along.csv",
+        "fid_along.png",
+        "fid_by_sampler.png",
+        "kid_along.png",
+        "loss.png",
+        "model/config.json",
+        "samples_ddim_10_eta_1_estimated.png",
+    ];
+    has_files(&out, &names);
+    let rows: Vec<SampleRow> = read_csv(&out.join("samples.csv"))?;
+    let variants: Vec<Option<&str>> = rows[4..].iter().map(|row| row.variant.as_deref()).collect();
+    let estimated = Some("estimated");
+    assert_eq!(variants[..5], [Some("with t"), None, estimated, estimated, estimated]);
+    assert_eq!(variants.len(), 8);
+    assert!(rows.iter().all(|row| row.fid.is_finite() && row.kid.is_finite()));
+    let figures = read_json::<RunRecord>(&out.join("run.json"))?.figures;
+    assert!(figures["test loss without t"] < 1.1);
+    // The same model and data as in its own run, so the same loss.
+    let its_own = read_json::<RunRecord>(&dir.path().join("exp-22-cosine/run.json"))?.figures;
+    let there = figures["test loss of 22_cosine's model, with t"];
+    assert_eq!(there.to_bits(), its_own["test loss"].to_bits());
+
+    // Models of other experiments are refused by name.
+    let refused = |out: &str, cosine: &Path, noise_pred: &Path, what: &str| {
+        let mut command = common::smoke(BINARY, &dir.path().join(out));
+        command.arg("--cosine").arg(cosine).arg("--noise-pred").arg(noise_pred);
+        refuses(&mut command, what);
+    };
+    refused("a", &noise_pred, &noise_pred, "a model of 22_noise_pred, not of 22_cosine");
+    refused("b", &cosine, &cosine, "a model of 22_cosine, not of 22_noise_pred");
+    refused("c", &out.join("model"), &noise_pred, "a model of 22_no_t, not of 22_cosine");
+    Ok(())
+}
+
+#[test]
+fn without_the_other_models_it_says_how_to_get_them() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let out = dir.path().join("run");
+    let mut command = common::smoke(BINARY, &out);
+    refuses(command.current_dir(&dir), "`just exp-22-cosine` makes one");
+    refuses(common::smoke(BINARY, &out).args(["--steps", "0"]), "--steps 0");
+    assert!(!out.exists());
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! The real exp-22-noise-pred on the real data, at smoke size. Needs the data: `just data`.
+
+mod common;
+
+use anyhow::{Context, Result};
+use common::{has_files, refuses};
+use elucidate_report::{RunRecord, TrainRow, read_csv, read_json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_exp-22-noise-pred");
+
+fn smoke(out: &Path) -> assert_cmd::Command {
+    common::smoke(BINARY, out)
+}
+
+fn figures(run: &Path) -> Result<BTreeMap<String, f64>> {
+    Ok(read_json::<RunRecord>(&run.join("run.json"))?.figures)
+}
+
+#[test]
+fn a_smoke_run_leaves_everything_in_its_folder_and_its_model_can_be_measured_again() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let out = dir.path().join("run");
+    smoke(&out).args(["--threads", "1"]).assert().success();
+    let names = [
+        "error_by_logit.csv",
+        "error_by_logit.png",
+        "errors.csv",
+        "log.txt",
+        "loss.png",
+        "loss_alpha_bar.png",
+        "model/config.json",
+        "model/model.safetensors",
+        "predicted_and_true_alpha_bar.png",
+        "predicted_by_true.csv",
+        "predicted_by_true.png",
+        "train_alpha_bar.csv",
+    ];
+    has_files(&out, &names);
+    let train: Vec<TrainRow> = read_csv(&out.join("train.csv"))?;
+    assert_eq!(train.len(), 2);
+    let first = figures(&out)?;
+    // The variance of a logistic variable, π²/3, over 128 images; the constant 0.5 has its square more, about.
+    let best = first["MSE of the constant 0 over the test set"];
+    assert!((best - 3.29).abs() < 1.5, "{best}");
+    assert!(first["MSE on logit ᾱ, trained on logit ᾱ"].is_finite());
+    assert!(first["RMSE on ᾱ, trained on ᾱ"] < 0.6);
+
+    let again = dir.path().join("again");
+    smoke(&again).args(["--threads", "2", "--checkpoint"]).arg(out.join("model")).assert().success();
+    let second = figures(&again)?;
+    let name = "MSE on logit ᾱ, trained on logit ᾱ";
+    assert_eq!(first[name].to_bits(), second[name].to_bits());
+    Ok(())
+}
+
+#[test]
+fn impossible_options_and_damaged_models_are_refused() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let out = dir.path().join("run");
+    for (options, what) in [
+        (["--blocks", "8,16,32"], "six blocks"),
+        (["--attention", "1"], "--attention"),
+        (["--samples", "10"], "--samples"),
+        (["--batch-size", "1"], "--batch-size 1"),
+    ] {
+        refuses(smoke(&out).args(options), what);
+        assert!(!out.exists(), "{options:?} left a folder behind");
+    }
+    let model = dir.path().join("model");
+    fs::create_dir(&model)?;
+    let refused = |name: &str, what: &str| {
+        refuses(smoke(&dir.path().join(name)).arg("--checkpoint").arg(&model), what);
+    };
+    refused("a", "config.json");
+    fs::write(model.join("config.json"), r#"{"_elucidate": {"experiment": "22_cosine"}}"#)?;
+    refused("b", "22_cosine");
+    let config = r#"{"_class_name": "", "block_out_channels": [8,8,8,8,8,8], "_elucidate": {}}"#;
+    fs::write(model.join("config.json"), config).context("config.json")?;
+    refused("c", "model.safetensors");
+    fs::write(model.join("model.safetensors"), "no weights")?;
+    refused("d", "model.safetensors is damaged");
+    Ok(())
+}
