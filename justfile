@@ -20,8 +20,8 @@ exp-22-noise-pred *ARGS: data
 # Diffusion without t: train, sample plainly and with estimates of the noise level (makes the other two's models if need be)
 [group('experiments')]
 exp-22-no-t *ARGS: data
-    @ls results/22_cosine/*/model/config.json >/dev/null 2>&1 || just exp-22-cosine
-    @ls results/22_noise_pred/*/model/config.json >/dev/null 2>&1 || just exp-22-noise-pred
+    @ls results/22_cosine/*/model/config.json >/dev/null 2>&1 || {{ just_executable() }} exp-22-cosine
+    @ls results/22_noise_pred/*/model/config.json >/dev/null 2>&1 || {{ just_executable() }} exp-22-noise-pred
     cargo run --release -p exp-22-no-t -- {{ ARGS }}
 
 # Karras preconditioning: train, sample with every sampler, score, draw (options: just exp-23-karras --help)
