@@ -197,7 +197,7 @@ fn sample(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> 
     let (_, params) = Params::init(&streams, &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
     let model = UNet2DModel::new(&config, frozen(&params.snapshot()?, &Device::Cpu))?;
     let denoiser = |x: &Tensor, sigma: &Tensor| model.forward(x, sigma);
-    let setting = Setting { sampler: Sampler::Euler, steps: 2, rho: 7.0, sigma_min: 0.01, sigma_max: 80.0 };
+    let setting = Setting::notebook(Sampler::Euler, 2);
     let round = || -> Result<usize> {
         let n = 2 * settings.batch_size;
         draw(&denoiser, &setting, &streams, n, &Device::Cpu, &|_| ())?;

@@ -1,12 +1,12 @@
 //! Drawing samples with the lesson's DDIM, in fixed groups of numbered images.
 
 use crate::sampling::{Described, StepNoise, chunk_size, finished, ranges};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::{Device, Tensor};
 use elucidate_core::data::{IMAGE, PixelRange};
 use elucidate_core::rng::Streams;
 use elucidate_report::SampleRow;
-use elucidate_samplers::{Ddim, DdimStep, Estimates, SigmaRule, ddim};
+use elucidate_samplers::{Ddim, DdimStep, Estimates, Estimator, SigmaRule, ddim};
 use elucidate_schedules::cosine::sigmoid;
 use rayon::prelude::*;
 
@@ -63,6 +63,25 @@ pub struct EpsModel<'a> {
     pub estimator: Option<OfImages<'a>>,
 }
 
+impl EpsModel<'_> {
+    /// ε̂ of x_t (n, 1, 32, 32) at time `t`.
+    fn noise(&self, x: &Tensor, t: f64) -> candle_core::Result<Tensor> {
+        in_chunks(x, |x| (self.network)(x, &Tensor::full(t as f32, x.dim(0)?, x.device())?))
+    }
+
+    /// The estimator's ᾱ of each image of x_t (n, 1, 32, 32).
+    ///
+    /// # Errors
+    /// When there is no estimator, or it fails.
+    pub fn estimates(&self, x: &Tensor) -> candle_core::Result<Vec<f64>> {
+        let Some(estimator) = self.estimator else {
+            candle_core::bail!("estimates need a model that makes them");
+        };
+        let logits = in_chunks(x, estimator)?.to_vec1::<f32>()?;
+        Ok(logits.into_iter().map(|logit| sigmoid(f64::from(logit))).collect())
+    }
+}
+
 /// Draws the samples numbered 0 to `n` − 1: (n, 1, 32, 32), taken to [−1, 1] and clamped there. Their noise is that of
 /// [`crate::sampling::draw`]. `progress` is told of each group's images as they are done, `observe` of every step of
 /// every group.
@@ -78,26 +97,13 @@ pub fn draw_ddim(
     progress: &(dyn Fn(usize) + Sync),
     observe: &mut dyn FnMut(DdimStep) -> candle_core::Result<()>,
 ) -> Result<Tensor> {
-    let network = |x: &Tensor, t: f64| {
-        in_chunks(x, &|x| {
-            let time = Tensor::full(t as f32, x.dim(0)?, x.device())?;
-            (model.network)(x, &time)
-        })
-    };
-    let estimate = |x: &Tensor| -> candle_core::Result<Vec<f64>> {
-        let Some(estimator) = model.estimator else { return Ok(vec![]) };
-        let logits = in_chunks(x, estimator)?.to_vec1::<f32>()?;
-        Ok(logits.into_iter().map(|logit| sigmoid(f64::from(logit))).collect())
-    };
-    if setting.estimates.is_some() {
-        model.estimator.context("estimates need a model that makes them")?;
-    }
+    let network = |x: &Tensor, t: f64| model.noise(x, t);
+    let estimate = |x: &Tensor| model.estimates(x);
+    let estimator = setting.estimates.map(|estimates| (&estimate as Estimator, estimates));
     let mut groups = vec![];
     for range in ranges(n, GROUP) {
         let start = streams.normal_images("starting noise", range.clone(), &IMAGE, device)?;
         let mut noise = StepNoise::new(streams, range.clone());
-        let estimator =
-            setting.estimates.map(|estimates| (&estimate as elucidate_samplers::Estimator, estimates));
         let noise = &mut |like: &Tensor| noise.next(like);
         let samples = ddim(network, &start, setting.steps, setting.options, estimator, noise, observe)?;
         groups.push(finished(&to_signed(&samples)?, &setting.label())?);
@@ -117,7 +123,7 @@ pub fn to_signed(images: &Tensor) -> candle_core::Result<Tensor> {
 /// `f` of all images, some at a time: on the CPU each core takes some of its own.
 fn in_chunks(
     x: &Tensor,
-    f: &(impl Fn(&Tensor) -> candle_core::Result<Tensor> + Sync + ?Sized),
+    f: impl Fn(&Tensor) -> candle_core::Result<Tensor> + Sync,
 ) -> candle_core::Result<Tensor> {
     let ranges = ranges(x.dim(0)?, chunk_size(x.device()));
     let part = |range: std::ops::Range<u64>| {

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use elucidate_core::data::{PixelRange, Split};
 use elucidate_core::train::Shard;
 use elucidate_core::unet::UNet2DModel;
-use elucidate_samplers::vp_noised;
+use elucidate_samplers::{vp_denoised, vp_noised};
 use elucidate_schedules::cosine::{LAST_TIME, alpha_bar};
 use rand::RngExt;
 
@@ -47,12 +47,8 @@ impl EpsBatch {
     /// # Errors
     /// When the shapes do not fit.
     pub fn denoised(&self, answer: &Tensor) -> Result<Tensor> {
-        let column = |f: fn(f64) -> f64| {
-            let values: Vec<f32> = self.times.iter().map(|&t| f(alpha_bar(t)) as f32).collect();
-            Tensor::from_vec(values, (self.times.len(), 1, 1, 1), answer.device())
-        };
-        let noise = answer.broadcast_mul(&column(|a| (1.0 - a).sqrt())?)?;
-        (&self.noised - noise)?.broadcast_div(&column(f64::sqrt)?)
+        let alpha_bars: Vec<f64> = self.times.iter().map(|&t| alpha_bar(t)).collect();
+        vp_denoised(&self.noised, answer, &alpha_bars)
     }
 }
 

@@ -25,6 +25,13 @@ pub fn save_curves(run: &Run, name: &str, series: &[Series]) -> Result<()> {
     write_csv(&run.folder.path(format!("{name}.csv")), &rows)
 }
 
+/// The value below which `share` of `values`, which must not be empty, lie: the nearest of them.
+pub fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
 /// The σ steps of each setting.
 ///
 /// # Errors

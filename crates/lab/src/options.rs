@@ -28,6 +28,11 @@ impl Preset {
             Self::Lesson => "lesson",
         }
     }
+
+    /// The notebook's number of sampling steps, a tenth of it for smoke.
+    pub fn steps(self, notebook: usize) -> usize {
+        if self == Self::Smoke { (notebook / 10).max(3) } else { notebook }
+    }
 }
 
 /// Options of every experiment; what is not given comes from the preset.

@@ -26,6 +26,11 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// A sampler over the notebook's σ steps: ρ 7, from 80 down to 0.01, then 0.
+    pub fn notebook(sampler: Sampler, steps: usize) -> Self {
+        Self { sampler, steps, rho: 7.0, sigma_min: 0.01, sigma_max: 80.0 }
+    }
+
     /// Its σ steps.
     ///
     /// # Errors

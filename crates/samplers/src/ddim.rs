@@ -1,6 +1,6 @@
 //! DDIM as the lesson has it, in ᾱ coordinates: x_t = √ᾱ·x₀ + √(1−ᾱ)·ε, in the units that the network was trained in.
 
-use crate::{Noise, column};
+use crate::{Noise, vp_denoised};
 use candle_core::{Result, Tensor, bail};
 use elucidate_schedules::cosine::{ddim_alpha_bars, ddim_sigma};
 
@@ -91,10 +91,7 @@ pub fn ddim(
                 SigmaRule::Halved => sigma / 2.0,
             };
         }
-        // x̂₀ = (x_t − √(1−ᾱ̂)·ε̂)/√ᾱ̂
-        let noise_scale = column(alpha_bar_hat.iter().map(|a| (1.0 - a).sqrt()), &x)?;
-        let image_scale = column(alpha_bar_hat.iter().map(|a| a.sqrt()), &x)?;
-        x0 = (&x - eps.broadcast_mul(&noise_scale)?)?.broadcast_div(&image_scale)?;
+        x0 = vp_denoised(&x, &eps, &alpha_bar_hat)?;
         if options.x0_clamp.is_finite() {
             x0 = x0.clamp(-options.x0_clamp, options.x0_clamp)?;
         }

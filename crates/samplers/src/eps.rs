@@ -36,3 +36,14 @@ pub fn vp_noised(x0: &Tensor, noise: &Tensor, alpha_bars: &[f64]) -> Result<Tens
     let rest = column(alpha_bars.iter().map(|a| (1.0 - a).sqrt()), x0)?;
     x0.broadcast_mul(&signal)? + noise.broadcast_mul(&rest)?
 }
+
+/// The clean images that x_t and the noise in it mean, the inverse of [`vp_noised`]: x̂₀ = (x_t − √(1−ᾱ)·ε̂)/√ᾱ. `x`,
+/// `noise`: (n, …); `alpha_bars`: one for each image, in (0,1\].
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn vp_denoised(x: &Tensor, noise: &Tensor, alpha_bars: &[f64]) -> Result<Tensor> {
+    let signal = column(alpha_bars.iter().map(|a| a.sqrt()), x)?;
+    let rest = column(alpha_bars.iter().map(|a| (1.0 - a).sqrt()), x)?;
+    (x - noise.broadcast_mul(&rest)?)?.broadcast_div(&signal)
+}

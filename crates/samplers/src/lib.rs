@@ -15,7 +15,7 @@ mod sampler;
 
 pub use ddim::{Ddim, DdimStep, Estimates, Estimator, SigmaRule, ddim};
 pub use edm::{EdmBatch, EdmDenoiser, NoiseInput, edm_batch};
-pub use eps::{EpsDenoiser, vp_noised};
+pub use eps::{EpsDenoiser, vp_denoised, vp_noised};
 pub use euler::euler;
 pub use euler_ancestral::euler_ancestral;
 pub use heun::{Churn, heun};

@@ -22,15 +22,10 @@ pub struct Options {
     pub one: OneSetting,
 }
 
-/// A tenth of the steps where the preset is smoke.
-fn scaled(preset: Preset, steps: usize) -> usize {
-    if preset == Preset::Smoke { (steps / 10).max(3) } else { steps }
-}
-
 /// DDIM with 100 and 50 steps, each with η 1, 0.5 and 0.
 pub fn ddim_settings(preset: Preset) -> Vec<DdimSetting> {
     let setting = |steps, eta| DdimSetting {
-        steps: scaled(preset, steps),
+        steps: preset.steps(steps),
         options: Ddim { eta, x0_clamp: X0_CLAMP },
         estimates: None,
     };
@@ -39,13 +34,7 @@ pub fn ddim_settings(preset: Preset) -> Vec<DdimSetting> {
 
 /// Karras's samplers over his σ steps, about 100 and 50 evaluations each: Euler, LMS and Heun.
 pub fn karras_settings(preset: Preset) -> Vec<Setting> {
-    let setting = |sampler, steps| Setting {
-        sampler,
-        steps: scaled(preset, steps),
-        rho: 7.0,
-        sigma_min: 0.01,
-        sigma_max: 80.0,
-    };
+    let setting = |sampler, steps| Setting::notebook(sampler, preset.steps(steps));
     let heun = Sampler::Heun { churn: churn(0.0) };
     let lms = Sampler::Lms { order: 4 };
     vec![

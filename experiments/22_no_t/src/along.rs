@@ -3,12 +3,11 @@
 use anyhow::Result;
 use candle_core::Tensor;
 use elucidate_lab::ddim::{DdimSetting, EpsModel, GROUP, draw_ddim, to_signed};
-use elucidate_lab::figures::save_curves;
+use elucidate_lab::figures::{quantile, save_curves};
 use elucidate_lab::run::Run;
 use elucidate_lab::score::Scorer;
 use elucidate_report::{LineChart, Scale, Series};
 use elucidate_samplers::DdimStep;
-use elucidate_schedules::cosine::sigmoid;
 
 /// x̂₀ is scored at every step that this divides, and at the last.
 const SCORED_EVERY: usize = 4;
@@ -46,9 +45,12 @@ impl Trace {
             let value = |t: Tensor| -> candle_core::Result<f64> { Ok(f64::from(t.to_scalar::<f32>()?)) };
             trace.alpha_bars.push(step.alpha_bar);
             trace.extremes.push((value(step.x.min_all()?)?, value(step.x.max_all()?)?));
-            if let Some(estimator) = model.model.estimator {
-                trace.read.push(quantiles(&estimator(step.x)?.to_vec1::<f32>()?));
-            }
+            // Plain DDIM asks for no estimates: they are made here.
+            let read = match step.estimates {
+                [] => model.model.estimates(step.x)?,
+                estimates => estimates.to_vec(),
+            };
+            trace.read.push([0.05, 0.5, 0.95].map(|share| quantile(&read, share)));
             if model.scored && (step.index.is_multiple_of(SCORED_EVERY) || step.index == last) {
                 expected.push((step.index, to_signed(step.x0)?.clamp(-1.0, 1.0)?));
             }
@@ -67,14 +69,6 @@ impl Trace {
         let points = values.enumerate().map(|(i, y)| (i as f64, y)).filter(|(_, y)| y.is_finite());
         Series { name, points: points.collect() }
     }
-}
-
-/// 5 %, median and 95 % of ᾱ.
-fn quantiles(logits: &[f32]) -> [f64; 3] {
-    let mut sorted = logits.to_vec();
-    sorted.sort_by(f32::total_cmp);
-    let at = |share: f64| sorted[((sorted.len() - 1) as f64 * share).round() as usize];
-    [0.05, 0.5, 0.95].map(|share| sigmoid(f64::from(at(share))))
 }
 
 /// The charts of several traces, each with its numbers.

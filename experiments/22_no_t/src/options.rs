@@ -59,7 +59,7 @@ impl Options {
 
     /// Steps of DDIM.
     pub fn steps(&self, preset: Preset) -> usize {
-        self.steps.unwrap_or(if preset == Preset::Smoke { 10 } else { 100 })
+        self.steps.unwrap_or(preset.steps(100))
     }
 }
 

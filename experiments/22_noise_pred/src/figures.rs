@@ -2,7 +2,7 @@
 
 use crate::data::{NoisedData, Target};
 use anyhow::Result;
-use elucidate_lab::figures::save_curves;
+use elucidate_lab::figures::{quantile, save_curves};
 use elucidate_lab::noise_level::NoiseLevelModel;
 use elucidate_lab::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
@@ -78,12 +78,11 @@ pub fn predicted_by_true(run: &Run, predictions: &[Predictions]) -> Result<()> {
     let mut series = vec![Series { name: "as it should be".into(), points: vec![(0.0, 0.0), (1.0, 1.0)] }];
     for p in predictions {
         for (name, share) in [("5 %", 0.05), ("median", 0.5), ("95 %", 0.95)] {
-            let quantile = |pairs: &[(f64, f64)]| {
-                let mut found: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
-                found.sort_by(f64::total_cmp);
-                found[((found.len() - 1) as f64 * share).round() as usize]
+            let of_found = |pairs: &[(f64, f64)]| {
+                let found: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
+                quantile(&found, share)
             };
-            let points = p.binned((0.0, 1.0, 20), |a| a, quantile);
+            let points = p.binned((0.0, 1.0, 20), |a| a, of_found);
             series.push(Series { name: format!("trained on {}: {name}", p.target.name()), points });
         }
     }

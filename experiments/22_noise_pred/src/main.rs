@@ -32,11 +32,12 @@ fn run(options: &Options) -> Result<()> {
 
     // What constants would do: 0, the best one, and 0.5, the notebook's.
     run.phase("baselines", |run| {
-        let batch = run.settings.batch_size.min(run.settings.test_images);
+        let logits = data.logits(run.settings.test_images);
+        let batch = &logits[..run.settings.batch_size.min(logits.len())];
         for constant in [0.0, 0.5] {
-            for (over, n) in [("the test set", run.settings.test_images), ("one batch", batch)] {
-                let mse =
-                    data.logits(n).iter().map(|logit| (logit - constant).powi(2)).sum::<f64>() / n as f64;
+            for (over, logits) in [("the test set", logits.as_slice()), ("one batch", batch)] {
+                let errors = logits.iter().map(|logit| (logit - constant).powi(2));
+                let mse = errors.sum::<f64>() / logits.len() as f64;
                 run.figure(&format!("MSE of the constant {constant} over {over}"), mse);
             }
         }

@@ -88,13 +88,7 @@ impl From<NoiseInputName> for NoiseInput {
 /// The notebook's list: Euler 100, ancestral 100, Heun 50 and 20, Heun 20 with churn, LMS 20. The smoke preset takes a
 /// tenth of the steps.
 pub fn notebook_settings(preset: Preset) -> Vec<Setting> {
-    let setting = |sampler, steps: usize| Setting {
-        sampler,
-        steps: if preset == Preset::Smoke { (steps / 10).max(3) } else { steps },
-        rho: 7.0,
-        sigma_min: 0.01,
-        sigma_max: 80.0,
-    };
+    let setting = |sampler, steps| Setting::notebook(sampler, preset.steps(steps));
     let heun = |s_churn| Sampler::Heun { churn: churn(s_churn) };
     vec![
         setting(Sampler::Euler, 100),
@@ -112,8 +106,6 @@ pub fn rho_settings(preset: Preset) -> Vec<Setting> {
         Preset::Smoke => (3, &[1.0, 7.0]),
         _ => (18, &[1.0, 3.0, 5.0, 7.0, 9.0, 11.0]),
     };
-    let sampler = || Sampler::Heun { churn: churn(0.0) };
-    rhos.iter()
-        .map(|&rho| Setting { sampler: sampler(), steps, rho, sigma_min: 0.01, sigma_max: 80.0 })
-        .collect()
+    let heun = Sampler::Heun { churn: churn(0.0) };
+    rhos.iter().map(|&rho| Setting { rho, ..Setting::notebook(heun, steps) }).collect()
 }
