@@ -1,14 +1,20 @@
-//! FID and KID between two files of features.
+//! FID, KID, density and coverage between two files of features.
 
 use anyhow::Result;
 use clap::Parser;
-use elucidate_metrics::{Features, fid, kid_subsets};
+use elucidate_metrics::{
+    DensityCoverage, Features, FidByN, Moments, NEAREST, Neighbourhoods, RESAMPLES, Reference, fid_std_err,
+    kid_subsets,
+};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Prints FID and KID between two sets of features. Each file is a safetensors file with a tensor `features` (n, d).
+/// Prints FID and KID between two sets of features, then a line each with FID's standard error, with FID extrapolated to
+/// infinitely many samples, and with density and coverage. Each file is a safetensors file with a tensor `features` (n,
+/// d), n at least 6.
 ///
-/// KID is the average over random subsets, as in torch-fidelity.
+/// KID is the average over random subsets, as in torch-fidelity. Density and coverage are of 5 nearest neighbours, as in
+/// prdc, among as many real images as there are samples, the first.
 #[derive(Parser)]
 struct Options {
     /// Features of the real images.
@@ -23,15 +29,18 @@ struct Options {
     /// Samples in a subset; where a file has fewer, all of them.
     #[arg(long, default_value_t = 1000)]
     subset_size: usize,
-    /// Seed of the subsets.
+    /// How many resamples FID's standard error is taken over.
+    #[arg(long, default_value_t = RESAMPLES)]
+    resamples: usize,
+    /// Seed of the subsets and resamples.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
 fn main() -> ExitCode {
     match score(&Options::parse()) {
-        Ok(line) => {
-            println!("{line}");
+        Ok(lines) => {
+            println!("{lines}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -44,7 +53,16 @@ fn main() -> ExitCode {
 fn score(options: &Options) -> Result<String> {
     let (real, fake) = (Features::read(&options.real)?, Features::read(&options.fake)?);
     let subset_size = options.subset_size.min(real.samples()).min(fake.samples());
-    let fid = fid(&real, &fake)?;
-    let kid = kid_subsets(&real, &fake, options.subsets, subset_size, options.seed)?;
-    Ok(format!("fid={fid} kid={}", kid.mean))
+    let kid = kid_subsets(&real, &fake, options.subsets, subset_size, options.seed)?.mean;
+    let reference = Reference::new(Moments::of(&real))?;
+    let fid = reference.fid(&Moments::of(&fake))?;
+    let fid_std_err = fid_std_err(&reference, &fake, options.resamples, options.seed)?;
+    let fid_infinity = FidByN::new(&reference, &fake, options.seed)?.infinity;
+    let as_many = real.first(fake.samples().min(real.samples()))?;
+    let DensityCoverage { density, coverage } =
+        Neighbourhoods::new(&as_many, NEAREST)?.density_and_coverage(&fake)?;
+    Ok(format!(
+        "fid={fid} kid={kid}\nfid_std_err={fid_std_err}\nfid_infinity={fid_infinity}\n\
+         density={density} coverage={coverage}"
+    ))
 }

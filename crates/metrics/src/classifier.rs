@@ -2,8 +2,9 @@
 
 use crate::Features;
 use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor};
-use elucidate_core::classifier::ResidualClassifier;
+use candle_core::{D, DType, Device, Module, ModuleT, Tensor};
+use candle_nn::{BatchNorm, Linear, batch_norm, linear_no_bias};
+use elucidate_core::classifier::{FEATURES, ResidualClassifier};
 use elucidate_core::params::{Tensors, frozen};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -12,13 +13,37 @@ use std::path::Path;
 /// Where this checkout keeps the pretrained weights.
 pub const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/classifier.safetensors");
 
+/// The ten classes of Fashion-MNIST (Xiao 2017), in the order of their labels.
+pub const CLASSES: [&str; 10] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
+
 /// Images that go through the classifier at once; on the CPU each core takes a batch of its own.
 const BATCH: usize = 64;
+
+/// What the classifier finds in n images.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// 512 features an image.
+    pub features: Features,
+    /// The most probable class of each image, an index of [`CLASSES`].
+    pub classes: Vec<u8>,
+}
 
 /// The lesson's classifier, trained on Fashion-MNIST with pixels in [−1, 1].
 #[derive(Debug, Clone)]
 pub struct Classifier {
     model: ResidualClassifier,
+    head: Head,
     device: Device,
     sha256: String,
 }
@@ -32,9 +57,9 @@ impl Classifier {
         let bytes = std::fs::read(path).with_context(|| {
             format!("cannot read the classifier {}; `just train-classifier` makes it", path.display())
         })?;
-        let model =
+        let (model, head) =
             parse(&bytes, device).with_context(|| format!("{} is not the classifier", path.display()))?;
-        Ok(Self { model, device: device.clone(), sha256: format!("{:x}", Sha256::digest(&bytes)) })
+        Ok(Self { model, head, device: device.clone(), sha256: format!("{:x}", Sha256::digest(&bytes)) })
     }
 
     /// SHA-256 of the file of weights, in hexadecimal.
@@ -47,6 +72,21 @@ impl Classifier {
     /// # Errors
     /// When the shape does not fit, and as [`Features::new`].
     pub fn features(&self, images: &Tensor) -> Result<Features> {
+        Features::from_tensor(&self.tensor(images)?)
+    }
+
+    /// Features and classes of n ≥ 2 images (n, 1, 32, 32) in [−1, 1], in one pass.
+    ///
+    /// # Errors
+    /// As [`Classifier::features`].
+    pub fn judge(&self, images: &Tensor) -> Result<Judged> {
+        let features = self.tensor(images)?;
+        let classes = self.head.logits(&features)?.argmax(D::Minus1)?.to_dtype(DType::U8)?.to_vec1()?;
+        Ok(Judged { features: Features::from_tensor(&features)?, classes })
+    }
+
+    /// (n, 1, 32, 32) to (n, 512).
+    fn tensor(&self, images: &Tensor) -> candle_core::Result<Tensor> {
         let n = images.dim(0)?;
         let batch = |from: usize| -> candle_core::Result<Tensor> {
             let batch = images.narrow(0, from, BATCH.min(n - from))?.to_device(&self.device)?;
@@ -57,11 +97,42 @@ impl Classifier {
             true => starts.into_par_iter().map(batch).collect::<candle_core::Result<_>>()?,
             false => starts.into_iter().map(batch).collect::<candle_core::Result<_>>()?,
         };
-        Features::from_tensor(&Tensor::cat(&batches, 0)?)
+        Tensor::cat(&batches, 0)
     }
 }
 
-fn parse(bytes: &[u8], device: &Device) -> Result<ResidualClassifier> {
+/// How many of `classes`, indices of [`CLASSES`], are of each class.
+///
+/// # Panics
+/// When an index is too large.
+pub fn class_counts(classes: &[u8]) -> [usize; CLASSES.len()] {
+    let mut counts = [0; CLASSES.len()];
+    classes.iter().for_each(|&class| counts[usize::from(class)] += 1);
+    counts
+}
+
+/// The classifier's last layers, from features to logits. [`ResidualClassifier`] has them too, but gives either features
+/// or logits: with these, one pass gives both.
+#[derive(Debug, Clone)]
+struct Head {
+    linear: Linear,
+    norm: BatchNorm,
+}
+
+impl Head {
+    /// (n, 512) to (n, 10).
+    fn logits(&self, features: &Tensor) -> candle_core::Result<Tensor> {
+        self.norm.forward_t(&self.linear.forward(features)?, false)
+    }
+}
+
+fn parse(bytes: &[u8], device: &Device) -> Result<(ResidualClassifier, Head)> {
     let tensors: Tensors = candle_core::safetensors::load_buffer(bytes, device)?.into_iter().collect();
-    Ok(ResidualClassifier::new(1, 10, frozen(&tensors, device))?)
+    let vb = frozen(&tensors, device);
+    let model = ResidualClassifier::new(1, CLASSES.len(), vb.clone())?;
+    let head = Head {
+        linear: linear_no_bias(FEATURES, CLASSES.len(), vb.pp("linear"))?,
+        norm: batch_norm(CLASSES.len(), 1e-5, vb.pp("norm"))?,
+    };
+    Ok((model, head))
 }

@@ -78,6 +78,18 @@ impl Features {
         self.columns.nrows()
     }
 
+    /// The first `n` samples.
+    ///
+    /// # Errors
+    /// When there are fewer, or `n` is less than 2.
+    pub fn first(&self, n: usize) -> Result<Self, MetricError> {
+        let (found, needed) = (n.min(self.samples()), n.max(2));
+        if found < needed {
+            return Err(MetricError::TooFew { found, needed });
+        }
+        Ok(Self { columns: self.columns.subcols(0, n).to_owned() })
+    }
+
     /// # Errors
     /// When `fake` has vectors of another dimension.
     pub(crate) fn check_comparable(&self, fake: &Self) -> Result<(), MetricError> {

@@ -8,9 +8,10 @@ use faer::{Col, Mat, Scale, Side};
 /// Mean and covariance of a set of features.
 #[derive(Debug, Clone)]
 pub struct Moments {
-    samples: usize,
     mean: Col<f64>,
     covariance: Mat<f64>,
+    /// The covariance's rank is at most this.
+    max_rank: usize,
 }
 
 impl Moments {
@@ -21,12 +22,21 @@ impl Moments {
         let mean = Col::from_fn(dim, |j| rows.col(j).sum() / samples as f64);
         let centred = Mat::from_fn(samples, dim, |i, j| rows[(i, j)] - mean[j]);
         let covariance = Scale(1.0 / (samples - 1) as f64) * (centred.transpose() * &centred);
-        Self { samples, mean, covariance }
+        Self { mean, covariance, max_rank: dim.min(samples - 1) }
     }
 
-    /// The covariance's rank is at most this.
-    fn max_rank(&self) -> usize {
-        self.mean.nrows().min(self.samples - 1)
+    /// As [`Moments::of`], of the set that holds sample i `counts[i]` times, at least 2 samples in all.
+    pub(crate) fn counted(features: &Features, counts: &[u32]) -> Self {
+        let columns = features.rows().transpose();
+        let (dim, total) = (features.dim(), f64::from(counts.iter().sum::<u32>()));
+        let held: Vec<usize> = (0..counts.len()).filter(|&i| counts[i] > 0).collect();
+        let mut mean = Col::zeros(dim);
+        held.iter().for_each(|&i| mean += Scale(f64::from(counts[i]) / total) * columns.col(i));
+        // Of centred samples times the roots of their counts, the products sum as those of the repeated samples do.
+        let roots: Vec<f64> = held.iter().map(|&i| f64::from(counts[i]).sqrt()).collect();
+        let centred = Mat::from_fn(dim, held.len(), |j, k| roots[k] * (columns[(j, held[k])] - mean[j]));
+        let covariance = Scale(1.0 / (total - 1.0)) * (&centred * centred.transpose());
+        Self { mean, covariance, max_rank: dim.min(held.len() - 1) }
     }
 }
 
@@ -47,6 +57,12 @@ impl Reference {
         Ok(Self { moments, covariance_sqrt })
     }
 
+    /// # Errors
+    /// When `fake` has vectors of another dimension.
+    pub(crate) fn check_comparable(&self, fake: &Features) -> Result<(), MetricError> {
+        check_dims(self.moments.mean.nrows(), fake.dim())
+    }
+
     /// ‖μ₁ − μ₂‖² + Tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½) (Heusel 2017, eq. 6). The trace of the root is Σ√λ over the eigenvalues of
     /// the symmetric Σ₁^½·Σ₂·Σ₁^½, those of Σ₁Σ₂.
     ///
@@ -61,7 +77,7 @@ impl Reference {
         let product = &self.covariance_sqrt * &fake.covariance * &self.covariance_sqrt;
         let ascending =
             finite(&product)?.self_adjoint_eigenvalues(Side::Lower).map_err(|_| MetricError::Eigenvalues)?;
-        let rank = real.max_rank().min(fake.max_rank());
+        let rank = real.max_rank.min(fake.max_rank);
         let root_trace: f64 = ascending.iter().rev().take(rank).map(|value| value.max(0.0).sqrt()).sum();
         let shift = (&real.mean - &fake.mean).squared_norm_l2();
         Ok(shift + trace(&real.covariance) + trace(&fake.covariance) - 2.0 * root_trace)

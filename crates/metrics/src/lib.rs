@@ -1,14 +1,20 @@
-//! Features of the pretrained classifier, FID and KID.
+//! Features and classes that the pretrained classifier finds, FID and its error, KID, density and coverage.
 
+mod bootstrap;
 mod classifier;
 mod features;
 mod fid;
+mod infinity;
 mod kid;
+mod neighbourhoods;
 
-pub use classifier::{Classifier, WEIGHTS};
+pub use bootstrap::{RESAMPLES, fid_std_err};
+pub use classifier::{CLASSES, Classifier, Judged, WEIGHTS, class_counts};
 pub use features::Features;
 pub use fid::{Moments, Reference, fid};
+pub use infinity::FidByN;
 pub use kid::{Kid, kid_chunks, kid_subsets};
+pub use neighbourhoods::{DensityCoverage, NEAREST, Neighbourhoods};
 
 /// Why a set of features cannot be scored.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -55,6 +61,15 @@ pub enum MetricError {
         /// Samples in each.
         size: usize,
     },
+    /// A spread cannot be told from so few resamples.
+    #[error("{resamples} resamples: at least 2 are needed")]
+    Resamples {
+        /// How many resamples.
+        resamples: usize,
+    },
+    /// Neighbourhoods without a neighbour have no radius.
+    #[error("0 nearest neighbours: at least 1 is needed")]
+    NoNeighbours,
     /// The features are too large for their covariance to be a finite number, or its eigenvalues were not found.
     #[error("the covariance of the features has no eigenvalues in double precision")]
     Eigenvalues,

@@ -2,7 +2,10 @@
 
 use assert_cmd::Command;
 use candle_core::{Device, Tensor};
-use elucidate_metrics::{Features, MetricError, Moments, Reference, fid, kid_chunks, kid_subsets};
+use elucidate_metrics::{
+    DensityCoverage, Features, FidByN, MetricError, Moments, NEAREST, Neighbourhoods, RESAMPLES, Reference,
+    fid, fid_std_err, kid_chunks, kid_subsets,
+};
 use predicates::prelude::*;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -114,13 +117,23 @@ fn score(real: &Path, fake: &Path) -> assert_cmd::assert::Assert {
 }
 
 #[test]
-fn the_example_prints_one_line() {
+fn the_example_prints_a_line_of_distances_and_what_goes_with_them() {
     let (real, fake) =
         (fixture("more_samples", "real.safetensors"), fixture("more_samples", "fake.safetensors"));
     let (a, b) = pair("more_samples");
     let kid = kid_subsets(&a, &b, 100, b.samples(), 0).unwrap().mean;
-    let line = format!("fid={} kid={kid}\n", fid(&a, &b).unwrap());
-    score(&real, &fake).success().stdout(line);
+    let reference = Reference::new(Moments::of(&a)).unwrap();
+    let error = fid_std_err(&reference, &b, RESAMPLES, 0).unwrap();
+    let infinity = FidByN::new(&reference, &b, 0).unwrap().infinity;
+    let neighbourhoods = Neighbourhoods::new(&a.first(b.samples()).unwrap(), NEAREST).unwrap();
+    let DensityCoverage { density, coverage } = neighbourhoods.density_and_coverage(&b).unwrap();
+    let lines = [
+        format!("fid={} kid={kid}\n", fid(&a, &b).unwrap()),
+        format!("fid_std_err={error}\n"),
+        format!("fid_infinity={infinity}\n"),
+        format!("density={density} coverage={coverage}\n"),
+    ];
+    score(&real, &fake).success().stdout(lines.concat());
 }
 
 #[test]
