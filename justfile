@@ -29,6 +29,26 @@ exp-22-no-t *ARGS: data
 exp-23-karras *ARGS: data
     cargo run --release -p exp-23-karras -- {{ ARGS }}
 
+# Which settings of runs differ by more than their errors; of one run, its settings (just compare RUN RUN…)
+[group('results')]
+compare *ARGS:
+    cargo run --release -q -p elucidate-report -- compare {{ ARGS }}
+
+# Draw every chart again from its CSV: of all runs, or of those given
+[group('results')]
+plots *ARGS:
+    cargo run --release -q -p elucidate-report -- plots {{ ARGS }}
+
+# FID by ρ of any number of runs in one picture
+[group('results')]
+plot-rho *ARGS:
+    cargo run --release -q -p elucidate-report -- plot-rho {{ ARGS }}
+
+# FID by sampler of any number of runs in one picture
+[group('results')]
+plot-samplers *ARGS:
+    cargo run --release -q -p elucidate-report -- plot-samplers {{ ARGS }}
+
 # Train the classifier whose features FID and KID use, and overwrite its committed weights
 [group('experiments')]
 train-classifier *ARGS: data
@@ -61,7 +81,12 @@ bench-torch *ARGS:
 check-cuda:
     scripts/check-cuda.sh
 
-# Make the fixtures of the tests anew with PyTorch, diffusers and NumPy
+# Compare FID, KID, UNet, samplers and optimiser with other software, fetched into target/ (--seed N repeats a check)
+[group('development')]
+check-references *ARGS:
+    scripts/check-references.sh {{ ARGS }}
+
+# Make the fixtures of the tests anew with PyTorch, diffusers, k-diffusion and NumPy
 [group('development')]
 fixtures:
     scripts/make-fixtures.sh

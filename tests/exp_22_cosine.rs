@@ -28,7 +28,7 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
         "noised.png",
         "sampling_sigma.png",
         "samples_ddim_10_eta_1.png",
-        "schedule.csv",
+        "schedule_alpha_bar.csv",
         "schedule_alpha_bar.png",
         "schedule_log_snr.png",
         "schedule_sigma.png",

@@ -44,6 +44,7 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
         "denoised_in_one_step.png",
         "fid_by_rho.png",
         "fid_by_sampler.png",
+        "classes.png",
         "log.txt",
         "loss.png",
         "loss_by_sigma.csv",
@@ -76,18 +77,47 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
     Ok(())
 }
 
+/// What must be the same in every row of two runs of one command: all but the run's name, its times and its threads.
+fn figures(run: &Path) -> Result<Vec<SampleRow>> {
+    let rows = read_csv::<SampleRow>(&run.join("samples.csv"))?.into_iter();
+    Ok(rows.map(|row| SampleRow { run: String::new(), seconds: 0.0, threads: 0, ..row }).collect())
+}
+
 #[test]
-fn the_same_command_gives_the_same_figures_with_any_number_of_threads() -> Result<()> {
+fn the_same_command_gives_the_same_figures_with_any_threads_and_batches() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let figures = |name: &str, threads: &str| -> Result<Vec<(String, u64, u64)>> {
+    let figures = |name: &str, options: &[&str]| -> Result<Vec<SampleRow>> {
         let out = dir.path().join(name);
-        short(&out).args(["--s-churn", "0.5", "--threads", threads]).assert().success();
-        let rows: Vec<SampleRow> = read_csv(&out.join("samples.csv"))?;
-        Ok(rows.into_iter().map(|row| (row.sampler, row.fid.to_bits(), row.kid.to_bits())).collect())
+        let churn = ["--s-churn", "0.5", "--seeds", "2", "--fid-infinity"];
+        short(&out).args(churn).args(options).assert().success();
+        figures(&out)
     };
-    let one = figures("one", "1")?;
-    assert_eq!(one.len(), 5);
-    assert_eq!(one, figures("two", "2")?);
+    let one = figures("one", &["--threads", "1"])?;
+    assert_eq!(one.len(), 10);
+    assert!(one.iter().all(|row| row.fid_infinity.is_some() && row.coverage.is_some()));
+    assert_eq!(one, figures("two", &["--threads", "2"])?);
+    assert_eq!(one, figures("batches of 3", &["--sampling-batch-size", "3"])?);
+    assert_eq!(one, figures("batches of 1", &["--sampling-batch-size", "1"])?);
+    Ok(())
+}
+
+#[test]
+fn seeds_have_noise_of_their_own_and_the_first_is_that_of_a_run_with_one() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (first, both, second) = (dir.path().join("1"), dir.path().join("2"), dir.path().join("3"));
+    short(&first).assert().success();
+    let model = first.join("model");
+    sample_again(&both, &model).args(["--seeds", "2"]).assert().success();
+    sample_again(&second, &model).args(["--seed", "2"]).assert().success();
+    let of_seed = |rows: Vec<SampleRow>, seed: u64| -> Vec<SampleRow> {
+        rows.into_iter().filter(|row| row.seed == seed).collect()
+    };
+    let all = figures(&both)?;
+    assert_eq!(of_seed(all.clone(), 1), figures(&first)?);
+    assert_eq!(of_seed(all.clone(), 2), figures(&second)?);
+    let fid =
+        |seed| all.iter().filter(|row| row.seed == seed).map(|row| row.fid.to_bits()).collect::<Vec<_>>();
+    assert!(fid(1).iter().zip(&fid(2)).all(|(a, b)| a != b));
     Ok(())
 }
 
@@ -98,10 +128,6 @@ fn a_model_can_be_sampled_again_without_training() -> Result<()> {
     short(&first).assert().success();
     sample_again(&second, &first.join("model")).arg("--save-samples").assert().success();
     assert!(!second.join("train.csv").exists());
-    let figures = |run: &Path| -> Result<Vec<SampleRow>> {
-        let rows = read_csv::<SampleRow>(&run.join("samples.csv"))?.into_iter();
-        Ok(rows.map(|row| SampleRow { run: String::new(), seconds: 0.0, ..row }).collect())
-    };
     assert_eq!(figures(&first)?, figures(&second)?);
     assert!(second.join("samples/heun_2.safetensors").exists());
     let samples =
@@ -144,6 +170,8 @@ fn impossible_options_are_refused_before_anything_is_written() -> Result<()> {
     for (options, what) in [
         (&["--epochs", "0"][..], "--epochs 0"),
         (&["--samples", "1"], "--samples 1"),
+        (&["--seeds", "0"], "--seeds 0"),
+        (&["--sampling-batch-size", "0"], "--sampling-batch-size 0"),
         (&["--batch-size", "0"], "--batch-size 0"),
         (&["--lr", "-1"], "--lr"),
         (&["--lr", "nan"], "--lr"),

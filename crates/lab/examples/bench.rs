@@ -9,7 +9,7 @@ use elucidate_core::rng::Streams;
 use elucidate_core::train::{Event, Shard, TrainOptions, Trainer};
 use elucidate_core::unet::UNet2DModel;
 use elucidate_lab::options::{RunOptions, Settings};
-use elucidate_lab::sampling::{Setting, draw};
+use elucidate_lab::sampling::{Batches, Setting, draw};
 use elucidate_lab::training::shard_on_cpu;
 use elucidate_samplers::Sampler;
 use std::collections::BTreeMap;
@@ -200,7 +200,7 @@ fn sample(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> 
     let setting = Setting::notebook(Sampler::Euler, 2);
     let round = || -> Result<usize> {
         let n = 2 * settings.batch_size;
-        draw(&denoiser, &setting, &streams, n, &Device::Cpu, &|_| ())?;
+        draw(&denoiser, &setting, &streams, n, &Batches::new(&Device::Cpu, None), &|_| ())?;
         Ok(n * setting.nfe())
     };
     round()?;

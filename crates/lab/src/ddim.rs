@@ -1,14 +1,13 @@
 //! Drawing samples with the lesson's DDIM, in fixed groups of numbered images.
 
-use crate::sampling::{Described, StepNoise, chunk_size, finished, ranges};
+use crate::sampling::{Batches, Described, StepNoise, finished, ranges};
 use anyhow::Result;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use elucidate_core::data::{IMAGE, PixelRange};
 use elucidate_core::rng::Streams;
 use elucidate_report::SampleRow;
 use elucidate_samplers::{Ddim, DdimStep, Estimates, Estimator, SigmaRule, ddim};
 use elucidate_schedules::cosine::sigmoid;
-use rayon::prelude::*;
 
 /// Images in a group: where a method looks across images, it looks across these.
 pub const GROUP: usize = 512;
@@ -26,28 +25,29 @@ pub struct DdimSetting {
 
 impl DdimSetting {
     /// What was changed, as the column `variant` says it.
-    fn variant(&self) -> Option<&'static str> {
-        self.estimates.map(|estimates| match (estimates.near_median, estimates.sigma) {
-            (true, SigmaRule::Schedule) => "estimated",
-            (true, SigmaRule::Median) => "estimated, σ of the median",
-            (true, SigmaRule::Halved) => "estimated, σ halved",
-            (false, _) => "estimated, not clamped",
-        })
+    fn variant(&self) -> Option<String> {
+        let Estimates { near_median, sigma } = self.estimates?;
+        let clamp = match near_median {
+            Some(2.0) => String::new(),
+            Some(factor) => format!(", within {factor} of the median"),
+            None => ", not clamped".to_string(),
+        };
+        let sigma = match sigma {
+            SigmaRule::Schedule => "",
+            SigmaRule::Median => ", σ of the median",
+            SigmaRule::Halved => ", σ halved",
+        };
+        Some(format!("estimated{clamp}{sigma}"))
     }
 }
 
 impl Described for DdimSetting {
-    fn label(&self) -> String {
-        let variant = self.variant().map_or_else(String::new, |variant| format!(", {variant}"));
-        format!("ddim {} η {}{variant}", self.steps, self.options.eta)
-    }
-
     fn describe(&self, row: &mut SampleRow) {
         row.sampler = "ddim".to_string();
         row.steps = Some(self.steps);
         row.nfe = Some(self.steps);
         row.eta = Some(self.options.eta);
-        row.variant = self.variant().map(str::to_string);
+        row.variant = self.variant();
     }
 }
 
@@ -61,12 +61,25 @@ pub struct EpsModel<'a> {
     pub network: &'a (dyn Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> + Sync),
     /// x_t to an estimate of logit ᾱ for each image, (n): for settings with estimates.
     pub estimator: Option<OfImages<'a>>,
+    /// Images that it takes together.
+    pub batches: &'a Batches,
 }
 
 impl EpsModel<'_> {
     /// ε̂ of x_t (n, 1, 32, 32) at time `t`.
     fn noise(&self, x: &Tensor, t: f64) -> candle_core::Result<Tensor> {
-        in_chunks(x, |x| (self.network)(x, &Tensor::full(t as f32, x.dim(0)?, x.device())?))
+        self.in_batches(x, |x| (self.network)(x, &Tensor::full(t as f32, x.dim(0)?, x.device())?))
+    }
+
+    /// `f` of all images x (n, …), some at a time.
+    fn in_batches(
+        &self,
+        x: &Tensor,
+        f: impl Fn(&Tensor) -> candle_core::Result<Tensor> + Sync,
+    ) -> candle_core::Result<Tensor> {
+        self.batches.cat(x.dim(0)?, |range| {
+            f(&x.narrow(0, range.start as usize, (range.end - range.start) as usize)?)
+        })
     }
 
     /// The estimator's ᾱ of each image of x_t (n, 1, 32, 32).
@@ -77,7 +90,7 @@ impl EpsModel<'_> {
         let Some(estimator) = self.estimator else {
             candle_core::bail!("estimates need a model that makes them");
         };
-        let logits = in_chunks(x, estimator)?.to_vec1::<f32>()?;
+        let logits = self.in_batches(x, estimator)?.to_vec1::<f32>()?;
         Ok(logits.into_iter().map(|logit| sigmoid(f64::from(logit))).collect())
     }
 }
@@ -93,7 +106,6 @@ pub fn draw_ddim(
     setting: &DdimSetting,
     streams: &Streams,
     n: usize,
-    device: &Device,
     progress: &(dyn Fn(usize) + Sync),
     observe: &mut dyn FnMut(DdimStep) -> candle_core::Result<()>,
 ) -> Result<Tensor> {
@@ -102,7 +114,7 @@ pub fn draw_ddim(
     let estimator = setting.estimates.map(|estimates| (&estimate as Estimator, estimates));
     let mut groups = vec![];
     for range in ranges(n, GROUP) {
-        let start = streams.normal_images("starting noise", range.clone(), &IMAGE, device)?;
+        let start = streams.normal_images("starting noise", range.clone(), &IMAGE, &model.batches.device)?;
         let mut noise = StepNoise::new(streams, range.clone());
         let noise = &mut |like: &Tensor| noise.next(like);
         let samples = ddim(network, &start, setting.steps, setting.options, estimator, noise, observe)?;
@@ -118,20 +130,4 @@ pub fn draw_ddim(
 /// Those of the device.
 pub fn to_signed(images: &Tensor) -> candle_core::Result<Tensor> {
     images * f64::from(PixelRange::SIGNED.scale / PixelRange::CENTRED.scale)
-}
-
-/// `f` of all images, some at a time: on the CPU each core takes some of its own.
-fn in_chunks(
-    x: &Tensor,
-    f: impl Fn(&Tensor) -> candle_core::Result<Tensor> + Sync,
-) -> candle_core::Result<Tensor> {
-    let ranges = ranges(x.dim(0)?, chunk_size(x.device()));
-    let part = |range: std::ops::Range<u64>| {
-        f(&x.narrow(0, range.start as usize, (range.end - range.start) as usize)?)
-    };
-    let parts: Vec<Tensor> = match x.device().is_cpu() {
-        true => ranges.into_par_iter().map(part).collect::<candle_core::Result<_>>()?,
-        false => ranges.into_iter().map(part).collect::<candle_core::Result<_>>()?,
-    };
-    Tensor::cat(&parts, 0)
 }

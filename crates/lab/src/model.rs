@@ -93,7 +93,7 @@ pub fn load_other(dir: &Path, experiment: &str, option: &str, device: &Device) -
 /// When there is none: one line that says how to get one; `option` names another.
 pub fn newest(experiment: &str, option: &str) -> Result<PathBuf> {
     let finished = |run: PathBuf| -> Option<(String, PathBuf)> {
-        let record: RunRecord = read_json(&run.join("run.json")).ok()?;
+        let record = RunRecord::read(&run).ok()?;
         let model = run.join("model");
         Some((record.finished?, model)).filter(|(_, model)| model.join("config.json").is_file())
     };
@@ -157,8 +157,9 @@ fn load<T: Serialize + DeserializeOwned + PartialEq>(
                 given(),
                 training.own
             );
-            let Settings { preset, seed, samples, test_images, .. } = run.settings;
-            run.settings = Settings { preset, seed, samples, test_images, ..training.settings };
+            let Settings { preset, seed, samples, seeds, fid_infinity, test_images, .. } = run.settings;
+            run.settings =
+                Settings { preset, seed, samples, seeds, fid_infinity, test_images, ..training.settings };
         }
         None => {
             run.settings.blocks.clone_from(&config.block_out_channels);

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use elucidate_core::device::DeviceChoice;
 use elucidate_core::unet::UNet2DConfig;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// A set of values for everything that is not given by itself.
@@ -46,6 +47,10 @@ pub struct RunOptions {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 
+    /// Score each setting with the sampling noise of N seeds, SEED and those after it [default: 1]
+    #[arg(long, value_name = "N")]
+    pub seeds: Option<u64>,
+
     /// Passes over the training images
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
@@ -82,6 +87,10 @@ pub struct RunOptions {
     #[arg(long, value_name = "N")]
     pub samples: Option<usize>,
 
+    /// Extrapolate each FID to infinitely many samples (Chong & Forsyth 2020), and draw FID over 1/n
+    #[arg(long)]
+    pub fid_infinity: bool,
+
     /// Train on the first N images only
     #[arg(long, value_name = "N")]
     pub train_images: Option<usize>,
@@ -97,6 +106,11 @@ pub struct RunOptions {
     /// Threads on the CPU [default: one a core]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+
+    /// Images that go through the network together when sampling; the samples do not depend on it
+    /// [default: 32 on a CPU, 1024 on CUDA]
+    #[arg(long, value_name = "N")]
+    pub sampling_batch_size: Option<usize>,
 
     /// Compute with candle's own ops on the CPU too, instead of this project's kernels
     #[arg(long)]
@@ -159,6 +173,12 @@ pub struct Settings {
     pub attention_head_dim: usize,
     /// Samples drawn for each setting.
     pub samples: usize,
+    /// Seeds of sampling noise that each setting is scored with, `seed` and those after it.
+    #[serde(default = "one_seed")]
+    pub seeds: u64,
+    /// Whether each FID is extrapolated to infinitely many samples.
+    #[serde(default)]
+    pub fid_infinity: bool,
     /// Training images used.
     pub train_images: usize,
     /// Test images used.
@@ -181,6 +201,8 @@ impl Settings {
                 attention: vec![2],
                 attention_head_dim: 8,
                 samples: 48,
+                seeds: 1,
+                fid_infinity: false,
                 train_images: 256,
                 test_images: 128,
             },
@@ -196,6 +218,8 @@ impl Settings {
                 attention: vec![],
                 attention_head_dim: 8,
                 samples: 2048,
+                seeds: 1,
+                fid_infinity: false,
                 train_images: 60_000,
                 test_images: 10_000,
             },
@@ -211,6 +235,8 @@ impl Settings {
                 attention: vec![1, 2, 3],
                 attention_head_dim: 8,
                 samples: 2048,
+                seeds: 1,
+                fid_infinity: false,
                 train_images: 60_000,
                 test_images: 10_000,
             },
@@ -231,7 +257,7 @@ impl Settings {
         settings.lr = o.lr.unwrap_or(settings.lr);
         settings.ema_decay = o.ema_decay.unwrap_or(settings.ema_decay);
         settings.layers_per_block = o.layers_per_block.unwrap_or(settings.layers_per_block);
-        settings.samples = o.samples.unwrap_or(settings.samples);
+        settings.scored_as(options);
         settings.train_images = o.train_images.unwrap_or(settings.train_images);
         settings.test_images = o.test_images.unwrap_or(settings.test_images);
         if let Some(blocks) = o.blocks {
@@ -246,7 +272,19 @@ impl Settings {
         Ok(settings)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Takes over the options that say how samples are scored, which training does not depend on.
+    pub(crate) fn scored_as(&mut self, options: &RunOptions) {
+        self.samples = options.samples.unwrap_or(self.samples);
+        self.seeds = options.seeds.unwrap_or(self.seeds);
+        self.fid_infinity |= options.fid_infinity;
+    }
+
+    /// The seeds of sampling noise that each setting is scored with.
+    pub fn sampling_seeds(&self) -> Range<u64> {
+        self.seed..self.seed + self.seeds
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
         ensure!(
             self.epochs > 0,
             "--epochs 0 trains nothing: give at least 1, or skip training with --checkpoint DIR"
@@ -258,7 +296,9 @@ impl Settings {
             "--ema-decay {} is impossible: give 0 up to below 1",
             self.ema_decay
         );
-        ensure!(self.samples > 1, "--samples {} is too few: FID needs at least 2", self.samples);
+        ensure!(self.samples > 7, "--samples {} is too few: KID's four chunks need at least 8", self.samples);
+        ensure!(self.seeds > 0, "--seeds 0 is impossible: give at least 1");
+        ensure!(self.seed.checked_add(self.seeds).is_some(), "--seed {} is too large", self.seed);
         ensure!(self.layers_per_block > 0, "--layers-per-block 0 is impossible: give at least 1");
         ensure!(
             (2..=60_000).contains(&self.train_images),
@@ -313,6 +353,10 @@ impl Settings {
             ..UNet2DConfig::with_blocks(&self.blocks, self.layers_per_block, &self.attention)
         }
     }
+}
+
+fn one_seed() -> u64 {
+    1
 }
 
 fn parse_levels(text: &str) -> Result<Vec<usize>> {

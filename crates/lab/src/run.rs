@@ -2,12 +2,13 @@
 
 use crate::options::{RunOptions, Settings};
 use crate::progress::LogWriter;
+use crate::sampling::Batches;
 use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use elucidate_core::data::FashionMnist;
 use elucidate_core::rng::Streams;
 use elucidate_metrics::Classifier;
-use elucidate_report::{RunRecord, git_revision, read_json, write_json};
+use elucidate_report::{RunRecord, SCHEMA_VERSION, git_revision, write_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -125,6 +126,8 @@ pub struct Run {
     pub streams: Streams,
     /// Where it computes.
     pub device: Device,
+    /// Images that are sampled together.
+    pub batches: Batches,
     /// Fashion-MNIST.
     pub data: FashionMnist,
     /// The classifier that scores its samples.
@@ -152,10 +155,14 @@ impl Run {
         let threads = options.threads.unwrap_or(cores);
         elucidate_kernels::set_up(threads).with_context(|| format!("--threads {threads}"))?;
         elucidate_kernels::force_candle_ops(options.candle_ops);
+        ensure!(
+            options.sampling_batch_size != Some(0),
+            "--sampling-batch-size 0 is impossible: give at least 1"
+        );
         let device = options.device.open().context("--device cuda: this build or machine has none")?;
         let (settings, own) = match &options.resume {
             Some(root) => {
-                let record: RunRecord = read_json(&root.join("run.json"))
+                let record = RunRecord::read(root)
                     .with_context(|| format!("--resume {}: it is not a run's folder", root.display()))?;
                 ensure!(
                     record.experiment == experiment,
@@ -166,7 +173,10 @@ impl Run {
                 let stored: Stored<T> = serde_json::from_value(record.options).with_context(|| {
                     format!("--resume {}: run.json is of another version", root.display())
                 })?;
-                (stored.settings, stored.own)
+                let mut settings = stored.settings;
+                settings.scored_as(options);
+                settings.check()?;
+                (settings, stored.own)
             }
             None => (Settings::resolve(options, device.is_cuda(), preset)?, own),
         };
@@ -178,7 +188,7 @@ impl Run {
         };
         start_log(&folder)?;
         let record = RunRecord {
-            schema_version: 1,
+            schema_version: SCHEMA_VERSION,
             experiment: experiment.to_string(),
             run: folder.name(),
             command_line: command_line(),
@@ -200,7 +210,8 @@ impl Run {
             figures: BTreeMap::new(),
         };
         let streams = Streams::new(settings.seed);
-        let run = Self { folder, settings, streams, device, data, classifier, record };
+        let batches = Batches::new(&device, options.sampling_batch_size);
+        let run = Self { folder, settings, streams, device, batches, data, classifier, record };
         run.save()?;
         info!("{experiment}: writing to {}", run.folder.root().display());
         Ok((run, own))

@@ -47,28 +47,24 @@ impl Setting {
 
 /// A way of sampling, as tables, charts and files name it.
 pub trait Described {
-    /// What charts and log lines call it, as in `heun 20 churn 0.5`.
-    fn label(&self) -> String;
-
     /// Fills in its columns of a row.
     fn describe(&self, row: &mut SampleRow);
 
+    /// What charts and log lines call it, as in `heun 20, churn 0.5`.
+    fn label(&self) -> String {
+        let mut row = SampleRow::default();
+        self.describe(&mut row);
+        row.label()
+    }
+
     /// Its label as files are named, as in `heun_20_churn_0.5`.
     fn file_name(&self) -> String {
-        self.label().replace('η', "eta").replace('σ', "sigma").replace(',', "").replace(' ', "_")
+        let ascii = self.label().replace('η', "eta").replace('σ', "sigma").replace('ρ', "rho");
+        ascii.replace(',', "").replace(' ', "_")
     }
 }
 
 impl Described for Setting {
-    fn label(&self) -> String {
-        let option = match self.sampler {
-            Sampler::EulerAncestral { eta } => format!(" η {eta}"),
-            Sampler::Heun { churn } if churn.s_churn > 0.0 => format!(" churn {}", churn.s_churn),
-            _ => String::new(),
-        };
-        format!("{} {}{option}", self.sampler.name(), self.steps)
-    }
-
     fn describe(&self, row: &mut SampleRow) {
         row.sampler = self.sampler.name().to_string();
         row.steps = Some(self.steps);
@@ -85,15 +81,44 @@ impl Described for Setting {
     }
 }
 
-/// Images that go through the network together: few enough that their activations stay in the caches of one core.
-const CHUNK_CPU: usize = 32;
-const CHUNK_CUDA: usize = 1024;
+/// Images that go through the network together, and where: few enough on a CPU that their activations stay in the caches of
+/// one core. The samples do not depend on it.
+#[derive(Debug, Clone)]
+pub struct Batches {
+    /// Where it computes.
+    pub device: Device,
+    /// Images in a batch.
+    pub size: usize,
+}
+
+impl Batches {
+    /// Of `size` images, or of as many as suit the device.
+    pub fn new(device: &Device, size: Option<usize>) -> Self {
+        let suits = if device.is_cpu() { 32 } else { 1024 };
+        Self { device: device.clone(), size: size.unwrap_or(suits) }
+    }
+
+    /// `of_batch` of images 0 to `n` − 1, a batch of their numbers at a time, put together in order. On the CPU each core
+    /// takes whole batches: nothing waits for the ops that candle runs on one thread.
+    pub(crate) fn cat<E: From<candle_core::Error> + Send>(
+        &self,
+        n: usize,
+        of_batch: impl Fn(Range<u64>) -> Result<Tensor, E> + Sync,
+    ) -> Result<Tensor, E> {
+        let ranges = ranges(n, self.size);
+        let batches: Vec<Tensor> = match self.device.is_cpu() {
+            true => ranges.into_par_iter().map(&of_batch).collect::<Result<_, E>>()?,
+            false => ranges.into_iter().map(&of_batch).collect::<Result<_, E>>()?,
+        };
+        Ok(Tensor::cat(&batches, 0)?)
+    }
+}
 
 /// Draws the samples numbered 0 to `n` − 1: (n, 1, 32, 32), clamped to [−1, 1].
 ///
 /// Sample k begins with noise from stream ("starting noise", k), whatever the setting, and takes its further noise from
 /// stream ("sampling noise", k): so settings are compared on the same noise, and neither batch nor threads matter.
-/// `progress` is told of each chunk's images as they are done.
+/// `progress` is told of each batch's images as they are done.
 ///
 /// # Errors
 /// When the setting is impossible, the model fails, or a sample is not finite.
@@ -102,30 +127,18 @@ pub fn draw(
     setting: &Setting,
     streams: &Streams,
     n: usize,
-    device: &Device,
+    batches: &Batches,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Tensor> {
     let sigmas = setting.sigmas()?;
-    let chunk = |range: Range<u64>| -> Result<Tensor> {
-        let start = streams.normal_images("starting noise", range.clone(), &IMAGE, device)?;
+    batches.cat(n, |range| -> Result<Tensor> {
+        let start = streams.normal_images("starting noise", range.clone(), &IMAGE, &batches.device)?;
         let start = (start * setting.sigma_max)?;
         let mut noise = StepNoise::new(streams, range.clone());
         let samples = setting.sampler.sample(denoiser, &start, &sigmas, &mut |like| noise.next(like))?;
         progress((range.end - range.start) as usize);
         finished(&samples, &setting.label())
-    };
-    let ranges = ranges(n, chunk_size(device));
-    // On the CPU each core takes whole chunks: nothing waits for the ops that candle runs on one thread.
-    let chunks: Vec<Tensor> = match device.is_cpu() {
-        true => ranges.into_par_iter().map(chunk).collect::<Result<_>>()?,
-        false => ranges.into_iter().map(chunk).collect::<Result<_>>()?,
-    };
-    Ok(Tensor::cat(&chunks, 0)?)
-}
-
-/// Images that go through the network together.
-pub(crate) fn chunk_size(device: &Device) -> usize {
-    if device.is_cpu() { CHUNK_CPU } else { CHUNK_CUDA }
+    })
 }
 
 /// 0 to `n` − 1 in ranges of `size`; the last may be shorter.

@@ -8,8 +8,14 @@ use crate::yardsticks;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use elucidate_core::data::PixelRange;
-use elucidate_metrics::{Classifier, Features, Moments, Reference, kid_chunks, kid_subsets};
-use elucidate_report::{SampleRow, write_csv};
+use elucidate_core::rng::Streams;
+use elucidate_metrics::{
+    CLASSES, Classifier, DensityCoverage, Features, FidByN, Judged, Kid, Moments, NEAREST, Neighbourhoods,
+    RESAMPLES, Reference, class_counts, fid_std_err, kid_chunks, kid_subsets,
+};
+use elucidate_report::{Estimate, Figure, SampleRow, Series, Summary, draw_samples, save_curves, write_csv};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Instant;
 use tracing::info;
 
@@ -23,19 +29,29 @@ pub struct Scorer {
     classifier: Classifier,
     real: Features,
     reference: Reference,
+    /// By the number of real images that they are of.
+    neighbourhoods: BTreeMap<usize, Neighbourhoods>,
 }
 
-/// How close a set of images comes to the real ones.
+/// How far a set of images is from the real ones.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Score {
+pub struct Distances {
     /// Fréchet distance of the features.
     pub fid: f64,
     /// Kernel distance of the features, over random subsets.
-    pub kid: f64,
-    /// Its standard error over the subsets.
-    pub kid_std_err: f64,
+    pub kid: Kid,
     /// Kernel distance over contiguous chunks, the notebook's way.
     pub kid_chunks: f64,
+}
+
+/// All that is known of a set of images.
+#[derive(Debug, Clone)]
+struct Score {
+    distances: Distances,
+    fid_std_err: f64,
+    near: DensityCoverage,
+    classes: [usize; CLASSES.len()],
+    features: Features,
 }
 
 impl Scorer {
@@ -46,22 +62,39 @@ impl Scorer {
     pub fn new(classifier: Classifier, real: &Tensor) -> Result<Self> {
         let real = classifier.features(real)?;
         let reference = Reference::new(Moments::of(&real))?;
-        Ok(Self { classifier, real, reference })
+        Ok(Self { classifier, real, reference, neighbourhoods: BTreeMap::new() })
     }
 
-    /// Scores `images` (n, 1, 32, 32) in [−1, 1], at least 8; KID's subsets are drawn from `seed`.
+    /// FID and KID of `images` (n, 1, 32, 32) in [−1, 1], at least 8; KID's subsets are drawn from `seed`.
     ///
     /// # Errors
     /// When there are too few images, or their features are not finite.
-    pub fn score(&self, images: &Tensor, seed: u64) -> Result<Score> {
-        let fake = self.classifier.features(images)?;
+    pub fn distances(&self, images: &Tensor, seed: u64) -> Result<Distances> {
+        self.distances_of(&self.classifier.features(images)?, seed)
+    }
+
+    fn distances_of(&self, fake: &Features, seed: u64) -> Result<Distances> {
         let size = SUBSET_SIZE.min(fake.samples()).min(self.real.samples());
-        let kid = kid_subsets(&self.real, &fake, SUBSETS, size, seed)?;
+        Ok(Distances {
+            fid: self.reference.fid(&Moments::of(fake))?,
+            kid: kid_subsets(&self.real, fake, SUBSETS, size, seed)?,
+            kid_chunks: kid_chunks(&self.real, fake)?,
+        })
+    }
+
+    fn score(&mut self, images: &Tensor, seed: u64) -> Result<Score> {
+        let Judged { features, classes } = self.classifier.judge(images)?;
+        let n = features.samples().min(self.real.samples());
+        let neighbourhoods = match self.neighbourhoods.entry(n) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Neighbourhoods::new(&self.real.first(n)?, NEAREST)?),
+        };
         Ok(Score {
-            fid: self.reference.fid(&Moments::of(&fake))?,
-            kid: kid.mean,
-            kid_std_err: kid.std_err,
-            kid_chunks: kid_chunks(&self.real, &fake)?,
+            near: neighbourhoods.density_and_coverage(&features)?,
+            distances: self.distances_of(&features, seed)?,
+            fid_std_err: fid_std_err(&self.reference, &features, RESAMPLES, seed)?,
+            classes: class_counts(&classes),
+            features,
         })
     }
 }
@@ -72,6 +105,8 @@ pub struct Table {
     scorer: Scorer,
     sigma_data: Option<f64>,
     rows: Vec<SampleRow>,
+    /// FID over 1/n of each setting's first seed, where FID∞ is asked for.
+    fid_by_n: Vec<Series>,
 }
 
 /// What is kept of a setting's samples, beside their row.
@@ -95,8 +130,12 @@ impl Table {
             let real = run.data.test.batch(&indices, PixelRange::SIGNED, &run.device)?;
             Scorer::new(run.classifier.clone(), &real)
         })?;
-        let mut table = Self { scorer, sigma_data, rows: vec![] };
-        run.phase("floor and yardsticks", |run| yardsticks::score(run, &mut table))?;
+        let mut table = Self { scorer, sigma_data, rows: vec![], fid_by_n: vec![] };
+        run.phase("floor and yardsticks", |run| {
+            let n = run.settings.samples;
+            let yardsticks = |seed| table.add_real(run, &yardsticks::all(run, n, seed)?, seed);
+            run.settings.sampling_seeds().try_for_each(yardsticks)
+        })?;
         Ok(table)
     }
 
@@ -105,13 +144,9 @@ impl Table {
         &self.scorer
     }
 
-    /// Its rows.
-    pub fn rows(&self) -> &[SampleRow] {
-        &self.rows
-    }
-
-    /// Draws `n` samples with a setting, scores them and adds their row. `draw` is given a function to tell of images as
-    /// they are done.
+    /// Draws `n` samples of each seed with a setting, scores them and adds their rows, and the floor's for as many images
+    /// where it is not yet there. `draw` is given a seed's random streams and a function to tell of images as they are
+    /// done.
     ///
     /// # Errors
     /// When the samples cannot be drawn or scored, or a file cannot be written.
@@ -121,92 +156,120 @@ impl Table {
         setting: &impl Described,
         n: usize,
         keep: Keep,
-        draw: impl FnOnce(&(dyn Fn(usize) + Sync)) -> Result<Tensor>,
+        draw: impl Fn(&Streams, &(dyn Fn(usize) + Sync)) -> Result<Tensor>,
     ) -> Result<()> {
-        let label = setting.label();
-        let progress = bar(&label, n as u64);
-        let start = Instant::now();
-        let samples = draw(&|images| progress.inc(images as u64))?;
-        let seconds = start.elapsed().as_secs_f64();
-        progress.finish_and_clear();
-        let score = self.scorer.score(&samples, run.settings.seed)?;
-        let mut row = self.row(run, "", n, score, seconds);
-        setting.describe(&mut row);
-        let nfe = row.nfe.unwrap_or(0);
-        info!("{label}: FID {:.2}, KID {:.5}, {nfe} evaluations, {seconds:.0} s", score.fid, score.kid);
-        self.push(run, row)?;
-        let file = setting.file_name();
-        if keep.picture {
-            sample_grid(&run.folder.path(format!("samples_{file}.png")), &samples)?;
+        if !self.rows.iter().any(|row| row.sampler == "real" && row.n == n) {
+            for seed in run.settings.sampling_seeds() {
+                self.add_real(run, &[("real", yardsticks::real(run, n, seed)?)], seed)?;
+            }
         }
-        if keep.samples {
-            let folder = run.folder.path("samples");
-            let path = folder.join(format!("{file}.safetensors"));
-            let saved = || format!("cannot write {}", path.display());
-            std::fs::create_dir_all(&folder).with_context(saved)?;
-            samples.save_safetensors("samples", &path).with_context(saved)?;
+        for seed in run.settings.sampling_seeds() {
+            let first = seed == run.settings.seed;
+            let (name, file) = match first {
+                true => (setting.label(), setting.file_name()),
+                false => (
+                    format!("{}, seed {seed}", setting.label()),
+                    format!("{}_seed_{seed}", setting.file_name()),
+                ),
+            };
+            let progress = bar(&name, n as u64);
+            let start = Instant::now();
+            let samples = draw(&Streams::new(seed), &|images| progress.inc(images as u64))?;
+            let seconds = start.elapsed().as_secs_f64();
+            progress.finish_and_clear();
+            let mut row = SampleRow { seconds, ..SampleRow::default() };
+            setting.describe(&mut row);
+            self.add(run, row, &samples, seed)?;
+            if keep.picture && first {
+                sample_grid(&run.folder.path(format!("samples_{file}.png")), &samples)?;
+            }
+            if keep.samples {
+                save_samples(run, &file, &samples)?;
+            }
         }
         Ok(())
     }
 
-    /// Scores images that no sampler made and adds their row under `name`.
+    /// Draws the charts of all rows and writes a table of them to the log.
     ///
     /// # Errors
-    /// When they cannot be scored or the file cannot be written.
-    pub fn add_real(&mut self, run: &Run, name: &str, images: &Tensor) -> Result<()> {
-        let score = self.scorer.score(images, run.settings.seed)?;
-        info!("{name}: FID {:.2}, KID {:.5}", score.fid, score.kid);
-        self.push(run, self.row(run, name, images.dim(0)?, score, 0.0))
-    }
-
-    /// Writes all rows to the log, as a table.
-    pub fn log(&self) {
-        info!(
-            "{:<20} {:>6} {:>5} {:>6} {:>5} {:>8} {:>9}",
-            "sampler", "steps", "nfe", "rho", "eta", "FID", "KID"
-        );
-        let cell = |value: Option<String>| value.unwrap_or_else(|| "-".to_string());
-        for row in &self.rows {
-            let [steps, nfe] = [row.steps, row.nfe].map(|value| cell(value.map(|v| v.to_string())));
-            let [rho, eta] = [row.rho, row.eta].map(|value| cell(value.map(|v| v.to_string())));
-            let SampleRow { sampler, fid, kid, .. } = row;
-            let variant = row.variant.as_deref().unwrap_or_default();
-            info!("{sampler:<20} {steps:>6} {nfe:>5} {rho:>6} {eta:>5} {fid:>8.2} {kid:>9.5} {variant}");
+    /// When a chart cannot be written.
+    pub fn finish(&self, run: &Run) -> Result<()> {
+        draw_samples(run.folder.root())?;
+        if !self.fid_by_n.is_empty() {
+            save_curves(run.folder.root(), "fid_by_n", &self.fid_by_n)?;
         }
+        info!("{:<32} {:>6} {:>6} {:>5} {:>18} {:>20}", "setting", "n", "seeds", "nfe", "FID", "KID");
+        let with_error = |Estimate { mean, std_err }: Estimate, digits: usize| {
+            let error = std_err.map_or_else(String::new, |error| format!(" ± {error:.digits$}"));
+            format!("{mean:.digits$}{error}")
+        };
+        for summary in Summary::all(&self.rows) {
+            let row = summary.first();
+            let nfe = row.nfe.map_or_else(|| "-".to_string(), |nfe| nfe.to_string());
+            let (fid, kid) = (summary.figure(Figure::Fid), summary.figure(Figure::Kid));
+            info!(
+                "{:<32} {:>6} {:>6} {nfe:>5} {:>18} {:>20}",
+                row.label(),
+                row.n,
+                summary.seeds(),
+                with_error(fid, 2),
+                with_error(kid, 5)
+            );
+        }
+        Ok(())
     }
 
-    fn push(&mut self, run: &Run, row: SampleRow) -> Result<()> {
+    /// Scores images that no sampler made and adds their rows under their names.
+    fn add_real(&mut self, run: &Run, sets: &[(&str, Tensor)], seed: u64) -> Result<()> {
+        for (name, images) in sets {
+            let row = SampleRow { sampler: (*name).to_string(), ..SampleRow::default() };
+            self.add(run, row, images, seed)?;
+        }
+        Ok(())
+    }
+
+    /// Scores images and adds their row, of which `described` has the setting.
+    fn add(&mut self, run: &Run, described: SampleRow, images: &Tensor, seed: u64) -> Result<()> {
+        let score = self.scorer.score(images, seed)?;
+        let mut row = self.row(run, described, &score, seed);
+        let label = row.label();
+        if run.settings.fid_infinity {
+            let by_n = FidByN::new(&self.scorer.reference, &score.features, seed)?;
+            row.fid_infinity = Some(by_n.infinity);
+            if seed == run.settings.seed {
+                let points = by_n.points.iter().map(|&(n, fid)| (1.0 / n as f64, fid));
+                let points = [(0.0, by_n.infinity)].into_iter().chain(points).collect();
+                self.fid_by_n.push(Series::line(format!("{label}, {} samples", row.n), points));
+            }
+        }
+        let (fid, kid, error) = (row.fid, row.kid, score.fid_std_err);
+        let evaluations = row.nfe.map_or_else(String::new, |nfe| format!(", {nfe} evaluations"));
+        info!(
+            "{label}, seed {seed}: FID {fid:.2} ± {error:.2}, KID {kid:.5}{evaluations}, {:.0} s",
+            row.seconds
+        );
         self.rows.push(row);
         write_csv(&run.folder.path("samples.csv"), &self.rows)
     }
 
-    fn row(&self, run: &Run, sampler: &str, n: usize, score: Score, seconds: f64) -> SampleRow {
+    fn row(&self, run: &Run, described: SampleRow, score: &Score, seed: u64) -> SampleRow {
         let (settings, record) = (&run.settings, &run.record);
-        let blocks: Vec<String> = settings.blocks.iter().map(usize::to_string).collect();
+        let join = |numbers: &[usize]| numbers.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
         SampleRow {
             experiment: record.experiment.clone(),
             run: record.run.clone(),
-            sampler: sampler.to_string(),
-            steps: None,
-            nfe: None,
-            rho: None,
-            sigma_min: None,
-            sigma_max: None,
-            eta: None,
-            s_churn: None,
-            order: None,
-            seed: settings.seed,
-            n,
-            fid: score.fid,
-            kid: score.kid,
-            seconds,
-            kid_std_err: score.kid_std_err,
-            kid_chunks: score.kid_chunks,
+            seed,
+            n: score.features.samples(),
+            fid: score.distances.fid,
+            kid: score.distances.kid.mean,
+            kid_std_err: score.distances.kid.std_err,
+            kid_chunks: score.distances.kid_chunks,
             n_real: settings.test_images,
             preset: settings.preset.name().to_string(),
             epochs: settings.epochs,
             batch_size: settings.batch_size,
-            blocks: blocks.join("-"),
+            blocks: join(&settings.blocks),
             parameters: record.parameters,
             sigma_data: self.sigma_data,
             data_sha256: record.data_sha256.clone(),
@@ -215,7 +278,20 @@ impl Table {
             git_revision: record.git_revision.clone(),
             device: record.device.clone(),
             threads: record.threads,
-            variant: None,
+            fid_std_err: Some(score.fid_std_err),
+            density: Some(score.near.density),
+            coverage: Some(score.near.coverage),
+            classes: Some(join(&score.classes)),
+            ..described
         }
     }
+}
+
+/// Writes all of a setting's samples to samples/FILE.safetensors.
+fn save_samples(run: &Run, file: &str, samples: &Tensor) -> Result<()> {
+    let folder = run.folder.path("samples");
+    let path = folder.join(format!("{file}.safetensors"));
+    let saved = || format!("cannot write {}", path.display());
+    std::fs::create_dir_all(&folder).with_context(saved)?;
+    samples.save_safetensors("samples", &path).with_context(saved)
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use elucidate_core::params::{Params, Tensors};
 use elucidate_core::train::{EpochRecord, Event, Shard, TrainOptions, Trainer};
-use elucidate_report::{LineChart, Series, TrainRow, write_csv};
+use elucidate_report::{TrainRow, save_training};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use tracing::info;
@@ -53,8 +53,8 @@ pub fn train(
         adam_eps: 1e-5,
         ema_decay: settings.ema_decay,
     };
-    let name = if recipe.name.is_empty() { String::new() } else { format!("_{}", recipe.name) };
-    let checkpoint = run.folder.path(format!("checkpoint/last{name}.safetensors"));
+    let suffix = if recipe.name.is_empty() { String::new() } else { format!("_{}", recipe.name) };
+    let checkpoint = run.folder.path(format!("checkpoint/last{suffix}.safetensors"));
     let mut trainer = Trainer::new(params, options, &run.streams, settings.train_images, Some(&checkpoint))?;
     if recipe.resume {
         trainer = trainer.resume(&run.device)?;
@@ -62,7 +62,7 @@ pub fn train(
     }
     let steps = settings.epochs * settings.train_images.div_ceil(settings.batch_size);
     let progress = bar("training", steps as u64);
-    let weights = trainer.run(loss, test_loss, |event| on_event(run, &name, &progress, &event))?;
+    let weights = trainer.run(loss, test_loss, |event| on_event(run, recipe.name, &progress, &event))?;
     progress.finish_and_clear();
     Ok(weights)
 }
@@ -111,14 +111,7 @@ fn write_history(run: &Run, name: &str, history: &[EpochRecord]) -> Result<()> {
             seconds: e.seconds,
         })
         .collect();
-    write_csv(&run.folder.path(format!("train{name}.csv")), &rows)?;
-    let points = |loss: fn(&TrainRow) -> f64| rows.iter().map(|row| (row.epoch as f64, loss(row))).collect();
-    let series = vec![
-        Series { name: "training images".into(), points: points(|row| row.train_loss) },
-        Series { name: "test images, averaged weights".into(), points: points(|row| row.test_loss) },
-    ];
-    LineChart::new("Loss by epoch", "epoch", "mean squared error", series)
-        .save(&run.folder.path(format!("loss{name}.png")))
+    save_training(run.folder.root(), name, &rows)
 }
 
 /// `figure` of images 0 to `n` − 1, which it is given in groups of their indices, in order.

@@ -1,30 +1,38 @@
-//! What a FID means: real images, whole and spoilt a little, scored as samples are.
+//! What a FID means: real images, whole and spoilt a little, to be scored as samples are.
 
 use crate::run::Run;
-use crate::score::Table;
 use anyhow::Result;
 use candle_core::Tensor;
 use elucidate_core::data::{IMAGE, PixelRange};
+use elucidate_core::rng::Streams;
 use elucidate_kernels::{FeatureMaps, Shift, conv2d};
+use rand::seq::index;
 
-/// Scores as many real training images as samples are drawn (the floor), the same with noise of 0.05 and 0.1, and the
-/// same blurred by half a pixel.
+/// `n` real training images, drawn by `seed`: (n, 1, 32, 32) in [−1, 1].
 ///
 /// # Errors
-/// When they cannot be scored or written down.
-pub(crate) fn score(run: &Run, table: &mut Table) -> Result<()> {
-    let n = run.settings.samples;
-    let indices: Vec<usize> = (0..n).collect();
-    let real = run.data.train.batch(&indices, PixelRange::SIGNED, &run.device)?;
-    let noise = run.streams.normal_images("yardstick noise", 0..n as u64, &IMAGE, &run.device)?;
+/// Those of the device.
+pub(crate) fn real(run: &Run, n: usize, seed: u64) -> Result<Tensor> {
+    let mut stream = Streams::new(seed).stream("floor", 0);
+    let indices = index::sample(&mut stream, run.settings.train_images, n).into_vec();
+    Ok(run.data.train.batch(&indices, PixelRange::SIGNED, &run.device)?)
+}
+
+/// As many real training images as samples are drawn (the floor), the same with noise of 0.05 and 0.1, and the same blurred
+/// by half a pixel: each with its name.
+///
+/// # Errors
+/// Those of the device.
+pub(crate) fn all(run: &Run, n: usize, seed: u64) -> Result<[(&'static str, Tensor); 4]> {
+    let real = real(run, n, seed)?;
+    let noise = Streams::new(seed).normal_images("yardstick noise", 0..n as u64, &IMAGE, &run.device)?;
     let noisy = |std: f64| -> Result<Tensor> { Ok((&real + (&noise * std)?)?.clamp(-1.0, 1.0)?) };
-    let yardsticks = [
+    Ok([
         ("real", real.clone()),
         ("real_noise_0.05", noisy(0.05)?),
         ("real_noise_0.1", noisy(0.1)?),
         ("real_blur_0.5", blur(&real, 0.5)?),
-    ];
-    yardsticks.iter().try_for_each(|(name, images)| table.add_real(run, name, images))
+    ])
 }
 
 /// Gaussian blur with standard deviation `sigma` pixels; beyond the border lies black, −1.

@@ -17,11 +17,7 @@ pub(crate) type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
 /// Draws a white picture of `size` pixels and writes it to `path` as PNG.
 pub(crate) fn draw(path: &Path, size: (u32, u32), paint: impl FnOnce(&Area) -> Result<()>) -> Result<()> {
-    FONT.call_once(|| {
-        let font = include_bytes!("../assets/DejaVuSans-subset.ttf");
-        // A font that cannot be read would show at the first text that is drawn.
-        let _ = plotters::style::register_font(FAMILY, FontStyle::Normal, font);
-    });
+    register_font();
     let mut pixels = vec![255; 3 * size.0 as usize * size.1 as usize];
     {
         let area = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
@@ -38,6 +34,14 @@ pub(crate) fn draw(path: &Path, size: (u32, u32), paint: impl FnOnce(&Area) -> R
     write_atomically(path, &png)
 }
 
+fn register_font() {
+    FONT.call_once(|| {
+        let font = include_bytes!("../assets/DejaVuSans-subset.ttf");
+        // A font that cannot be read would show at the first text that is drawn.
+        let _ = plotters::style::register_font(FAMILY, FontStyle::Normal, font);
+    });
+}
+
 /// An error of plotters as one of ours.
 pub(crate) fn drawing<E: std::fmt::Display>(error: E) -> anyhow::Error {
     anyhow!("drawing failed: {error}")
@@ -45,5 +49,6 @@ pub(crate) fn drawing<E: std::fmt::Display>(error: E) -> anyhow::Error {
 
 /// How wide `text` is at `size` pixels.
 pub(crate) fn text_width(text: &str, size: u32) -> Result<u32> {
+    register_font();
     Ok((FAMILY, size).into_font().box_size(text).map_err(drawing)?.0)
 }

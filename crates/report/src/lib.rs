@@ -1,12 +1,18 @@
-//! Run records (CSV, JSON), charts and image grids: numbers and pixels, no models.
+//! Run records (CSV, JSON), charts and image grids, comparison of runs: numbers and pixels, no models.
 
 mod canvas;
 mod charts;
+mod compare;
 mod files;
 mod grid;
+mod plots;
 mod record;
+mod summary;
 
-pub use charts::{Bar, BarChart, LineChart, Scale, Series};
+pub use charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, ShareTable};
+pub use compare::{Difference, compare_runs, compare_settings, difference_chart};
 pub use files::{read_csv, read_json, write_atomically, write_csv, write_json};
 pub use grid::{Picture, labelled_rows, picture_grid};
-pub use record::{RunRecord, SampleRow, TrainRow, git_revision};
+pub use plots::{draw_charts, draw_samples, fid_by_rho, fid_by_sampler, save_curves, save_training};
+pub use record::{RunRecord, SCHEMA_VERSION, SampleRow, ScoredRun, TrainRow, git_revision};
+pub use summary::{Estimate, Figure, Summary, check_comparable};

@@ -1,12 +1,19 @@
 //! What is written down about a run and about each of its measurements.
 
+use crate::files::{read_csv, read_json};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 
+/// The version of run.json and of the CSVs beside it that this program writes; it reads older ones too. 2 added the
+/// columns of samples.csv behind `variant`, `role` and `std_err` of the charts' CSVs, and rows of more than one seed.
+pub const SCHEMA_VERSION: u32 = 2;
+
 /// A row of samples.csv: one setting and seed. Enough to repeat the measurement and to refuse a comparison of unlike
-/// things. Options that a sampler does not have are empty.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// things. Options that a sampler does not have are empty; so is what a run of an older version did not measure.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct SampleRow {
     pub experiment: String,
@@ -22,6 +29,7 @@ pub struct SampleRow {
     pub eta: Option<f64>,
     pub s_churn: Option<f64>,
     pub order: Option<usize>,
+    /// Of the samples' noise; the model's is in run.json.
     pub seed: u64,
     /// Samples scored.
     pub n: usize,
@@ -53,6 +61,63 @@ pub struct SampleRow {
     /// What else was changed in the sampler, as in 22_no_t; empty where nothing was.
     #[serde(default)]
     pub variant: Option<String>,
+    /// The bootstrap's standard error of `fid`: of drawing other samples, not of another model.
+    #[serde(default)]
+    pub fid_std_err: Option<f64>,
+    /// FID extrapolated to infinitely many samples (Chong & Forsyth 2020).
+    #[serde(default)]
+    pub fid_infinity: Option<f64>,
+    /// Naeem 2020, with the first `n` test images: how much of the samples lies where real images do; 1 for real ones.
+    #[serde(default)]
+    pub density: Option<f64>,
+    /// Naeem 2020: how many of the real images have a sample near them; at most 1.
+    #[serde(default)]
+    pub coverage: Option<f64>,
+    /// Samples that the classifier takes for each of the ten classes, as in 203-198-….
+    #[serde(default)]
+    pub classes: Option<String>,
+}
+
+impl SampleRow {
+    /// The setting as charts and tables call it, as in `heun 20, churn 0.5`.
+    pub fn label(&self) -> String {
+        let mut label = match self.sampler.as_str() {
+            "real" => "real images".to_string(),
+            name => match (name.strip_prefix("real_noise_"), name.strip_prefix("real_blur_")) {
+                (Some(std), _) => format!("real + noise {std}"),
+                (_, Some(pixels)) => format!("real, blurred by {pixels} pixels"),
+                _ => name.to_string(),
+            },
+        };
+        let mut add = |part: String| label.push_str(&part);
+        if let Some(steps) = self.steps {
+            add(format!(" {steps}"));
+        }
+        if let Some(eta) = self.eta {
+            add(format!(", η {eta}"));
+        }
+        if let Some(churn) = self.s_churn.filter(|&churn| churn > 0.0) {
+            add(format!(", churn {churn}"));
+        }
+        if let Some(rho) = self.rho.filter(|&rho| rho != 7.0) {
+            add(format!(", ρ {rho}"));
+        }
+        if let Some(variant) = &self.variant {
+            add(format!(", {variant}"));
+        }
+        label
+    }
+
+    /// What tells a setting from another one, whatever the seed, the model and the number of samples.
+    pub fn setting(&self) -> String {
+        let Self { sampler, steps, rho, sigma_min, sigma_max, eta, s_churn, order, variant, .. } = self;
+        format!("{:?}", (sampler, steps, rho, sigma_min, sigma_max, eta, s_churn, order, variant))
+    }
+
+    /// Whether real images were scored, whole or spoilt, and no sampler's.
+    pub fn is_real(&self) -> bool {
+        self.sampler.starts_with("real")
+    }
 }
 
 /// A row of train.csv: one epoch.
@@ -113,6 +178,48 @@ pub struct RunRecord {
     pub parameters: usize,
     /// The experiment's own figures by name.
     pub figures: BTreeMap<String, f64>,
+}
+
+impl RunRecord {
+    /// Reads the run.json of the run's folder `run`.
+    ///
+    /// # Errors
+    /// When there is none, it is damaged, or it is of a newer version than this program.
+    pub fn read(run: &Path) -> Result<Self> {
+        let record: Self = read_json(&run.join("run.json"))?;
+        ensure!(
+            record.schema_version <= SCHEMA_VERSION,
+            "{} is of schema version {}; this program knows up to {SCHEMA_VERSION}: use a newer one",
+            run.join("run.json").display(),
+            record.schema_version
+        );
+        Ok(record)
+    }
+}
+
+/// A run that was scored: its run.json and its samples.csv.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoredRun {
+    /// run.json.
+    pub record: RunRecord,
+    /// The rows of samples.csv.
+    pub rows: Vec<SampleRow>,
+}
+
+impl ScoredRun {
+    /// Reads the run's folder `run`.
+    ///
+    /// # Errors
+    /// When run.json or samples.csv is missing, damaged, or newer than this program.
+    pub fn read(run: &Path) -> Result<Self> {
+        let record = RunRecord::read(run)?;
+        Ok(Self { record, rows: read_csv(&run.join("samples.csv"))? })
+    }
+
+    /// What charts and tables call it: experiment and run.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.record.experiment, self.record.run)
+    }
 }
 
 /// The commit of the folder that the process runs in, with `-dirty` behind it where files differ from it; "unknown"

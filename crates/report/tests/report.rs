@@ -1,9 +1,12 @@
 //! Charts, grids and tables: what is drawn is there, what cannot be drawn is an error, equal data makes equal files.
 
+mod common;
+
 use anyhow::Result;
+use common::{record, sample_row};
 use elucidate_report::{
-    Bar, BarChart, LineChart, Picture, RunRecord, SampleRow, Scale, Series, TrainRow, labelled_rows,
-    picture_grid, read_csv, read_json, write_csv, write_json,
+    Dot, DotChart, DotSet, LineChart, Picture, Role, RunRecord, SCHEMA_VERSION, SampleRow, Scale, Series,
+    ShareTable, TrainRow, labelled_rows, picture_grid, read_csv, read_json, write_csv, write_json,
 };
 use image::{ImageReader, RgbImage};
 use std::path::Path;
@@ -19,11 +22,8 @@ fn count(picture: &RgbImage, colour: [u8; 3]) -> usize {
 
 const BLUE: [u8; 3] = [0, 114, 178];
 const ORANGE: [u8; 3] = [213, 94, 0];
-/// The blue of bars, which are a little transparent.
-const BAR: [u8; 3] = [38, 135, 190];
-
 fn line(points: Vec<(f64, f64)>) -> LineChart {
-    LineChart::new("Title", "σ", "loss", vec![Series { name: "one".into(), points }])
+    LineChart::new("Title", "σ", "loss", vec![Series::line("one", points)])
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn lines_are_drawn_and_equal_data_makes_equal_files() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (a, b) = (dir.path().join("a.png"), dir.path().join("b.png"));
     let mut chart = line((1..50).map(|i| (f64::from(i) / 10.0, f64::from(i * i))).collect());
-    chart.series.push(Series { name: "two".into(), points: vec![(0.5, 100.0), (4.0, 2000.0)] });
+    chart.series.push(Series::line("two", vec![(0.5, 100.0), (4.0, 2000.0)]));
     chart.x_scale = Scale::Log;
     chart.y_scale = Scale::Log;
     chart.save(&a)?;
@@ -44,22 +44,75 @@ fn lines_are_drawn_and_equal_data_makes_equal_files() -> Result<()> {
 }
 
 #[test]
-fn a_longer_bar_has_more_colour_and_the_floor_is_a_line() -> Result<()> {
+fn bars_shades_and_whiskers_are_drawn() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let path = dir.path().join("bars.png");
-    let bar = |label: &str, value| Bar { label: label.into(), value, note: "99 evaluations".into() };
-    let chart = |first| BarChart {
+    let path = dir.path().join("chart.png");
+    let save = |series: Vec<Series>| -> Result<RgbImage> {
+        LineChart { series, ..line(vec![]) }.save(&path)?;
+        read(&path)
+    };
+    let points = vec![(1.0, 2.0), (2.0, 5.0), (3.0, 3.0)];
+    let plain = save(vec![Series::line("a", points.clone())])?;
+    let errors = save(vec![Series::with_std_errs("a", points.clone(), vec![1.0, 0.5, 1.5])])?;
+    assert!(count(&errors, BLUE) > count(&plain, BLUE) + 100);
+    let light_blue = |picture: &RgbImage| count(picture, [170, 217, 244]);
+    let bars = save(vec![Series { role: Role::Bars, ..Series::line("a", points.clone()) }])?;
+    assert!(light_blue(&bars) > 20_000 && light_blue(&plain) < 100);
+    let shade = Series { role: Role::Shade, ..Series::line("b", points.clone()) };
+    let shaded = save(vec![Series::line("a", points), shade])?;
+    assert!(count(&shaded, [229, 229, 229]) > 20_000);
+    Ok(())
+}
+
+fn dots(values: &[f64], error: Option<f64>) -> DotChart {
+    let dot = |&value: &f64| Some(Dot { value, error, note: "99 evaluations".into() });
+    DotChart {
         title: "FID".into(),
         value_label: "FID".into(),
-        bars: vec![bar("heun 50", first), bar("euler_ancestral 100, η 0.5", 10.0)],
-        reference: Some(("real images".into(), 2.0)),
+        rows: (0..values.len()).map(|i| format!("sampler {i}, η 0.5")).collect(),
+        sets: vec![DotSet { name: "run".into(), dots: values.iter().map(dot).collect() }],
+        reference: None,
+    }
+}
+
+#[test]
+fn a_larger_error_has_a_longer_whisker_and_the_floor_is_a_line() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("dots.png");
+    let drawn = |chart: DotChart| -> Result<RgbImage> {
+        chart.save(&path)?;
+        read(&path)
     };
-    chart(5.0).save(&path)?;
-    let (short, floor) = (count(&read(&path)?, BAR), count(&read(&path)?, ORANGE));
-    chart(9.0).save(&path)?;
-    let long = count(&read(&path)?, BAR);
-    assert!(long as f64 > 1.15 * short as f64, "{short} and {long} pixels");
-    assert!(floor > 200);
+    let [none, short, long] =
+        [None, Some(1.0), Some(3.0)].map(|error| drawn(dots(&[5.0, 10.0], error)).map(|p| count(&p, BLUE)));
+    let (none, short, long) = (none?, short?, long?);
+    assert!(none > 100 && short > none + 50 && long > short + 200, "{none}, {short} and {long} pixels");
+    let floor = DotChart { reference: Some(("real images".into(), 2.0)), ..dots(&[5.0, 10.0], None) };
+    assert!(count(&drawn(floor)?, ORANGE) > 150);
+    // A second run stands beside the first in a colour of its own.
+    let mut two = dots(&[5.0, 10.0], None);
+    two.sets.push(DotSet { name: "other".into(), dots: vec![None, two.sets[0].dots[1].clone()] });
+    assert!(count(&drawn(two)?, [0, 158, 115]) > 50);
+    Ok(())
+}
+
+#[test]
+fn a_class_that_is_dropped_has_a_colour() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("classes.png");
+    let table = |bags: f64| ShareTable {
+        title: "Classes".into(),
+        columns: vec!["Bag".into(), "Others".into()],
+        rows: vec![("real".into(), vec![0.1, 0.9]), ("heun 20".into(), vec![bags, 1.0 - bags])],
+    };
+    // Three quarters of the colour of what is rare.
+    let rare = [64, 149, 197];
+    table(0.1).save(&path)?;
+    assert_eq!(count(&read(&path)?, rare), 0);
+    table(0.01).save(&path)?;
+    assert!(count(&read(&path)?, rare) > 1000);
+    let uneven = ShareTable { columns: vec!["Bag".into()], ..table(0.1) };
+    assert!(uneven.save(&path).is_err());
     Ok(())
 }
 
@@ -77,10 +130,8 @@ fn extremes_are_drawn() -> Result<()> {
         line(points.clone()).save(&path)?;
         assert!(count(&read(&path)?, BLUE) > 10, "{points:?}");
     }
-    let bars = (0..12)
-        .map(|i| Bar { label: format!("bar {i}"), value: f64::from(i), note: String::new() })
-        .collect();
-    BarChart { title: String::new(), value_label: String::new(), bars, reference: None }.save(&path)?;
+    dots(&[0.0], None).save(&path)?;
+    dots(&[-3.0, 1e6, 0.0], Some(0.0)).save(&path)?;
     Ok(())
 }
 
@@ -90,11 +141,9 @@ fn what_cannot_be_drawn_is_an_error_and_leaves_no_file() -> Result<()> {
     let path = dir.path().join("chart.png");
     assert!(line(vec![]).save(&path).is_err());
     assert!(line(vec![(f64::NAN, 1.0)]).save(&path).is_err());
-    let bars = vec![Bar { label: "a".into(), value: f64::INFINITY, note: String::new() }];
-    for bars in [bars, vec![]] {
-        let chart = BarChart { title: String::new(), value_label: String::new(), bars, reference: None };
-        assert!(chart.save(&path).is_err());
-    }
+    assert!(dots(&[], None).save(&path).is_err());
+    assert!(dots(&[f64::INFINITY], None).save(&path).is_err());
+    assert!(dots(&[1.0], Some(f64::NAN)).save(&path).is_err());
     assert!(picture_grid(&path, &[], 3, &[]).is_err());
     let small = Picture { width: 2, pixels: vec![0; 4] };
     let large = Picture { width: 3, pixels: vec![0; 9] };
@@ -120,43 +169,6 @@ fn a_grids_pixels_are_the_pictures() -> Result<()> {
     Ok(())
 }
 
-fn sample_row() -> SampleRow {
-    SampleRow {
-        experiment: "23_karras".into(),
-        run: "quick".into(),
-        sampler: "heun".into(),
-        steps: Some(20),
-        nfe: Some(39),
-        rho: Some(7.0),
-        sigma_min: Some(0.01),
-        sigma_max: Some(80.0),
-        eta: None,
-        s_churn: Some(0.5),
-        order: None,
-        seed: 3,
-        n: 2048,
-        fid: 5.25,
-        kid: -0.001,
-        seconds: 12.5,
-        kid_std_err: 0.0002,
-        kid_chunks: 0.01,
-        n_real: 10_000,
-        preset: "quick".into(),
-        epochs: 4,
-        batch_size: 64,
-        blocks: "16-32".into(),
-        parameters: 1000,
-        sigma_data: Some(0.66),
-        data_sha256: "a".into(),
-        classifier_sha256: "b".into(),
-        checkpoint_sha256: "c".into(),
-        git_revision: "d".into(),
-        device: "cpu".into(),
-        threads: 2,
-        variant: None,
-    }
-}
-
 #[test]
 fn tables_and_records_come_back_as_they_were() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -171,31 +183,14 @@ fn tables_and_records_come_back_as_they_were() -> Result<()> {
     let error = read_csv::<SampleRow>(&dir.path().join("none.csv")).expect_err("it is not there");
     assert!(format!("{error:#}").contains("none.csv"));
 
-    let record = RunRecord {
-        schema_version: 1,
-        experiment: "23_karras".into(),
-        run: "quick".into(),
-        command_line: vec!["exp".into()],
-        options: serde_json::json!({ "seed": 1 }),
-        seed: 1,
-        git_revision: "abc".into(),
-        versions: [("candle".to_string(), "0.11".to_string())].into(),
-        started: "now".into(),
-        finished: None,
-        seconds: [("training".to_string(), 1.5)].into(),
-        threads: 2,
-        device: "cpu".into(),
-        cpu: "some".into(),
-        data_source: "data".into(),
-        data_sha256: "a".into(),
-        classifier_sha256: "b".into(),
-        checkpoint_sha256: None,
-        parameters: 7,
-        figures: [("data std".to_string(), 0.66)].into(),
-    };
+    let record = record();
     let path = dir.path().join("run.json");
     write_json(&path, &record)?;
     assert_eq!(read_json::<RunRecord>(&path)?, record);
+    assert_eq!(RunRecord::read(dir.path())?, record);
+    write_json(&path, &RunRecord { schema_version: SCHEMA_VERSION + 1, ..record })?;
+    let error = RunRecord::read(dir.path()).expect_err("it is newer");
+    assert!(error.to_string().contains("run.json is of schema version 3"), "{error}");
     std::fs::write(&path, "{")?;
     assert!(read_json::<RunRecord>(&path).is_err());
     Ok(())

@@ -16,8 +16,8 @@ pub struct Ddim {
 /// What is done with the estimates ᾱ̂ of the noise level, where a model gives them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimates {
-    /// Whether they are clamped to \[m/2, 2m\] around the images' median m.
-    pub near_median: bool,
+    /// A factor f where they are clamped to \[m/f, f·m\] around the images' median m; the notebook's is 2.
+    pub near_median: Option<f64>,
     /// Where the fresh noise's σ comes from.
     pub sigma: SigmaRule,
 }
@@ -82,8 +82,8 @@ pub fn ddim(
             found = estimate(&x)?;
             let median = median(&found);
             alpha_bar_hat.clone_from(&found);
-            if rule.near_median {
-                alpha_bar_hat.iter_mut().for_each(|a| *a = a.max(median / 2.0).min(median * 2.0));
+            if let Some(factor) = rule.near_median {
+                alpha_bar_hat.iter_mut().for_each(|a| *a = a.max(median / factor).min(median * factor));
             }
             sigma = match rule.sigma {
                 SigmaRule::Schedule => sigma,

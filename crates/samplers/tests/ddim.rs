@@ -57,7 +57,7 @@ fn estimates_that_are_the_schedules_change_nothing() -> Result<()> {
     };
     for rule in [SigmaRule::Schedule, SigmaRule::Median, SigmaRule::Halved] {
         asked.set(0);
-        let estimates = Estimates { near_median: true, sigma: rule };
+        let estimates = Estimates { near_median: Some(2.0), sigma: rule };
         let found = run(DETERMINISTIC, Some((&estimate, estimates)), &mut no_noise)?;
         assert_eq!(found, run(DETERMINISTIC, None, &mut no_noise)?);
     }
@@ -85,8 +85,8 @@ fn an_estimate_far_from_the_median_is_brought_near() -> Result<()> {
     };
     // x̂₀ = x_t/√ᾱ̂ where the network predicts no noise; the median is 0.4.
     let expected = |used: [f64; 3]| used.map(|a| 1.0 / a.sqrt());
-    assert!(largest_difference(&x0([0.01, 0.4, 0.9], true)?, &expected([0.2, 0.4, 0.8])) < 1e-12);
-    assert!(largest_difference(&x0([0.01, 0.4, 0.9], false)?, &expected([0.01, 0.4, 0.9])) < 1e-12);
+    assert!(largest_difference(&x0([0.01, 0.4, 0.9], Some(2.0))?, &expected([0.2, 0.4, 0.8])) < 1e-12);
+    assert!(largest_difference(&x0([0.01, 0.4, 0.9], None)?, &expected([0.01, 0.4, 0.9])) < 1e-12);
     Ok(())
 }
 
@@ -103,7 +103,7 @@ fn fresh_noise_has_the_rules_standard_deviation() -> Result<()> {
         let x = Tensor::zeros((1, 1), DType::F64, &Device::Cpu)?;
         let zero = |x: &Tensor, _: f64| x.zeros_like();
         let options = Ddim { eta: 1.0, x0_clamp: 2.0 };
-        let rule = rule.map(|sigma| Estimates { near_median: true, sigma });
+        let rule = rule.map(|sigma| Estimates { near_median: Some(2.0), sigma });
         let estimator = rule.map(|rule| (&estimate as Estimator, rule));
         ddim(zero, &x, 4, options, estimator, &mut |x| x.ones_like(), &mut observe)?;
         Ok(xs[1])

@@ -3,33 +3,22 @@
 use anyhow::Result;
 use elucidate_core::unet::UNet2DModel;
 use elucidate_lab::eps::{EpsBatch, EpsData};
-use elucidate_lab::figures::save_curves;
 use elucidate_lab::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
-use elucidate_report::{LineChart, Scale, Series, labelled_rows};
+use elucidate_report::{Series, labelled_rows, save_curves};
 use elucidate_schedules::cosine::{LAST_TIME, alpha_bar, logit, sigma};
 
-/// ᾱ, log SNR and σ over t: one chart each, their numbers in schedule.csv.
+/// ᾱ, log SNR and σ over t.
 pub fn schedule(run: &Run) -> Result<()> {
-    let curve = |name: &str, f: fn(f64) -> f64| {
+    let save = |name: &str, what: &str, f: fn(f64) -> f64| {
         let times = (1..=200).map(|i| f64::from(i) / 200.0 * LAST_TIME);
-        Series { name: name.to_string(), points: times.map(|t| (t, f(alpha_bar(t)))).collect() }
+        let curve = Series::line(what, times.map(|t| (t, f(alpha_bar(t)))).collect());
+        save_curves(run.folder.root(), name, &[curve])
     };
-    // σ in units of pixels in [−1,1], as Karras's steps are: twice that of pixels x − ½.
-    let curves = [
-        curve("ᾱ", |a| a),
-        curve("log SNR = ln ᾱ/(1−ᾱ)", logit),
-        curve("σ, pixels in [−1,1]", |a| 2.0 * sigma(a)),
-    ];
-    save_curves(run, "schedule", &curves)?;
-    let files = ["schedule_alpha_bar.png", "schedule_log_snr.png", "schedule_sigma.png"];
-    let scales = [Scale::Linear, Scale::Linear, Scale::Log];
-    for ((series, file), y_scale) in curves.into_iter().zip(files).zip(scales) {
-        let (title, y) = (format!("Cosine schedule: {}", series.name), series.name.clone());
-        let chart = LineChart { y_scale, ..LineChart::new(&title, "t", &y, vec![series]) };
-        chart.save(&run.folder.path(file))?;
-    }
-    Ok(())
+    save("schedule_alpha_bar", "ᾱ", |a| a)?;
+    save("schedule_log_snr", "log SNR", logit)?;
+    // In units of pixels in [−1,1], as Karras's steps are: twice that of pixels x − ½.
+    save("schedule_sigma", "σ", |a| 2.0 * sigma(a))
 }
 
 /// Test images as they are and noised, titled with t.

@@ -11,7 +11,7 @@ use elucidate_core::train::Shard;
 use elucidate_core::unet::UNet2DModel;
 use elucidate_lab::ddim::{DdimSetting, EpsModel, draw_ddim};
 use elucidate_lab::eps::{EpsData, TimeInput};
-use elucidate_lab::figures::{fid_by_sampler, sampling_sigmas};
+use elucidate_lab::figures::sampling_sigmas;
 use elucidate_lab::model;
 use elucidate_lab::one_setting::One;
 use elucidate_lab::options::NoOwnOptions;
@@ -67,9 +67,9 @@ fn run(options: &Options) -> Result<()> {
     run.phase("DDIM", |run| {
         ddim.iter().try_for_each(|setting: &DdimSetting| {
             let n = run.settings.samples;
-            let model = EpsModel { network: &network, estimator: None };
-            table.sample(run, setting, n, keep, |progress| {
-                draw_ddim(model, setting, &run.streams, n, &run.device, progress, &mut |_| Ok(()))
+            let model = EpsModel { network: &network, estimator: None, batches: &run.batches };
+            table.sample(run, setting, n, keep, |streams, progress| {
+                draw_ddim(model, setting, streams, n, progress, &mut |_| Ok(()))
             })
         })
     })?;
@@ -78,12 +78,11 @@ fn run(options: &Options) -> Result<()> {
         let denoiser = EpsDenoiser { network: &network, largest_pixel: 0.5 };
         karras.iter().try_for_each(|setting: &Setting| {
             let n = run.settings.samples;
-            table.sample(run, setting, n, keep, |progress| {
-                draw(&denoiser, setting, &run.streams, n, &run.device, progress)
+            table.sample(run, setting, n, keep, |streams, progress| {
+                draw(&denoiser, setting, streams, n, &run.batches, progress)
             })
         })
     })?;
-    fid_by_sampler(&run, table.rows())?;
-    table.log();
+    table.finish(&run)?;
     run.finish()
 }

@@ -2,12 +2,16 @@
 
 use anyhow::Result;
 use candle_core::Tensor;
+use elucidate_core::data::PixelRange;
 use elucidate_lab::ddim::{DdimSetting, EpsModel, GROUP, draw_ddim, to_signed};
-use elucidate_lab::figures::{quantile, save_curves};
+use elucidate_lab::figures::quantile;
+use elucidate_lab::images::{Images, numbers};
+use elucidate_lab::noise_level::NoiseLevelModel;
 use elucidate_lab::run::Run;
 use elucidate_lab::score::Scorer;
-use elucidate_report::{LineChart, Scale, Series};
-use elucidate_samplers::DdimStep;
+use elucidate_report::{Series, save_curves};
+use elucidate_samplers::{DdimStep, vp_noised};
+use elucidate_schedules::cosine::sigmoid;
 
 /// x̂₀ is scored at every step that this divides, and at the last.
 const SCORED_EVERY: usize = 4;
@@ -28,6 +32,8 @@ pub struct Trace {
     alpha_bars: Vec<f64>,
     /// 5 %, median and 95 % of what the noise-level model reads off x_t, by step.
     read: Vec<[f64; 3]>,
+    /// Images of which less than half of the median is read off, by step: the clamp holds them.
+    held: Vec<f64>,
     /// The smallest and the largest value of x_t, by step.
     extremes: Vec<(f64, f64)>,
     /// Step, FID and KID of x̂₀.
@@ -38,8 +44,14 @@ impl Trace {
     pub fn of(run: &Run, scorer: &Scorer, model: &Model) -> Result<Self> {
         let n = run.settings.samples.min(GROUP);
         let last = model.setting.steps - 1;
-        let mut trace =
-            Self { name: model.name, alpha_bars: vec![], read: vec![], extremes: vec![], scores: vec![] };
+        let mut trace = Self {
+            name: model.name,
+            alpha_bars: vec![],
+            read: vec![],
+            held: vec![],
+            extremes: vec![],
+            scores: vec![],
+        };
         let mut expected = vec![];
         let mut observe = |step: DdimStep| -> candle_core::Result<()> {
             let value = |t: Tensor| -> candle_core::Result<f64> { Ok(f64::from(t.to_scalar::<f32>()?)) };
@@ -50,69 +62,78 @@ impl Trace {
                 [] => model.model.estimates(step.x)?,
                 estimates => estimates.to_vec(),
             };
-            trace.read.push([0.05, 0.5, 0.95].map(|share| quantile(&read, share)));
+            let quantiles = [0.05, 0.5, 0.95].map(|share| quantile(&read, share));
+            trace.read.push(quantiles);
+            let held = read.iter().filter(|&&a| a < quantiles[1] / 2.0).count();
+            trace.held.push(held as f64 / read.len() as f64);
             if model.scored && (step.index.is_multiple_of(SCORED_EVERY) || step.index == last) {
                 expected.push((step.index, to_signed(step.x0)?.clamp(-1.0, 1.0)?));
             }
             Ok(())
         };
-        let (streams, device) = (&run.streams, &run.device);
-        draw_ddim(model.model, &model.setting, streams, n, device, &|_| (), &mut observe)?;
+        draw_ddim(model.model, &model.setting, &run.streams, n, &|_| (), &mut observe)?;
         for (index, images) in expected {
-            let score = scorer.score(&images, run.settings.seed)?;
-            trace.scores.push((index, score.fid, score.kid));
+            let distances = scorer.distances(&images, run.settings.seed)?;
+            trace.scores.push((index, distances.fid, distances.kid.mean));
         }
         Ok(trace)
     }
 
     fn line(&self, name: String, values: impl Iterator<Item = f64>) -> Series {
         let points = values.enumerate().map(|(i, y)| (i as f64, y)).filter(|(_, y)| y.is_finite());
-        Series { name, points: points.collect() }
+        Series::line(name, points.collect())
     }
 }
 
 /// The charts of several traces, each with its numbers.
 pub fn draw(run: &Run, traces: &[Trace]) -> Result<()> {
+    let save = |name: &str, series: Vec<Series>| save_curves(run.folder.root(), name, &series);
     let scores = |figure: fn(&(usize, f64, f64)) -> f64| -> Vec<Series> {
         let scored = traces.iter().filter(|t| !t.scores.is_empty());
         let points = |t: &Trace| t.scores.iter().map(|score| (score.0 as f64, figure(score))).collect();
-        scored.map(|t| Series { name: t.name.to_string(), points: points(t) }).collect()
+        scored.map(|t| Series::line(t.name, points(t))).collect()
     };
-    let images = run.settings.samples.min(GROUP);
-    let title = |what: &str| format!("{what} of the images expected at each step, {images} images");
-    save(run, "fid_along", &title("FID"), "FID", Scale::Log, scores(|s| s.1))?;
-    save(run, "kid_along", &title("KID"), "KID", Scale::Linear, scores(|s| s.2))?;
+    save("fid_along", scores(|s| s.1))?;
+    save("kid_along", scores(|s| s.2))?;
 
-    let mut read = vec![];
-    for trace in traces {
-        if read.is_empty() {
-            read.push(trace.line("the schedule".into(), trace.alpha_bars.iter().copied()));
-        }
-        read.push(trace.line(trace.name.to_string(), trace.read.iter().map(|q| q[1])));
-    }
-    save(run, "alpha_bar_along", "ᾱ read off x_t at each step: the median", "ᾱ", Scale::Linear, read)?;
+    let schedule = traces.iter().take(1).map(|t| t.line("the schedule".into(), t.alpha_bars.iter().copied()));
+    let medians = traces.iter().map(|t| t.line(t.name.to_string(), t.read.iter().map(|q| q[1])));
+    save("alpha_bar_along", schedule.chain(medians).collect())?;
     let spread = traces.iter().flat_map(|t| {
         let quantile =
             |name: &str, i: usize| t.line(format!("{}, {name}", t.name), t.read.iter().map(|q| q[i]));
         [quantile("5 %", 0), quantile("95 %", 2)]
     });
-    save_curves(run, "alpha_bar_along_spread", &spread.collect::<Vec<_>>())?;
+    save("alpha_bar_along_spread", spread.collect())?;
+    let held = traces.iter().map(|t| t.line(t.name.to_string(), t.held.iter().copied()));
+    save("held_along", held.collect())?;
 
     let extremes = traces.iter().flat_map(|t| {
         let (low, high) = (t.extremes.iter().map(|e| e.0), t.extremes.iter().map(|e| e.1));
         [t.line(format!("{}, smallest", t.name), low), t.line(format!("{}, largest", t.name), high)]
     });
-    let extremes: Vec<Series> = extremes.collect();
-    save_curves(run, "extremes_along", &extremes)?;
-    let reach = traces.iter().map(|t| t.line(t.name.to_string(), t.extremes.iter().map(|e| e.1.max(-e.0))));
-    let title = "The value of x_t farthest from 0 at each step";
-    let chart =
-        LineChart { y_scale: Scale::Log, ..LineChart::new(title, "step", "largest |x_t|", reach.collect()) };
-    chart.save(&run.folder.path("extremes_along.png"))
+    save("extremes_along", extremes.collect())?;
+    let reach = |t: &Trace| t.line(t.name.to_string(), t.extremes.iter().map(|e| e.1.max(-e.0)));
+    save("largest_along", traces.iter().map(reach).collect())
 }
 
-fn save(run: &Run, name: &str, title: &str, y: &str, y_scale: Scale, series: Vec<Series>) -> Result<()> {
-    save_curves(run, name, &series)?;
-    let chart = LineChart { y_scale, ..LineChart::new(title, "step", y, series) };
-    chart.save(&run.folder.path(format!("{name}.png")))
+/// The median ᾱ that is read off noised test images x_t = √ᾱ·(x₀ + s) + √(1−ᾱ)·ε which s brightened. An estimate that is too
+/// low overshoots x̂₀; where it falls with brightness, an image that became too bright is held at the clamp's lower end and
+/// becomes brighter still: so images run away.
+pub fn read_off_brightened(run: &Run, reader: &NoiseLevelModel) -> Result<()> {
+    let images = Images::of(run, PixelRange::CENTRED);
+    let indices: Vec<usize> = (0..GROUP.min(run.settings.test_images)).collect();
+    let (clean, noise) = images.with_noise(&run.data.test, &indices, &numbers(&indices), "brightened")?;
+    let curve = |alpha_bar: f64| -> Result<Series> {
+        let read = |shift: f64| -> Result<(f64, f64)> {
+            let noised = vp_noised(&(&clean + shift)?, &noise, &vec![alpha_bar; indices.len()])?;
+            let logits = reader.forward(&noised, false)?.to_vec1::<f32>()?;
+            let read: Vec<f64> = logits.iter().map(|&logit| sigmoid(f64::from(logit))).collect();
+            Ok((shift, quantile(&read, 0.5)))
+        };
+        let shifts = (0..=20).map(|i| f64::from(i) / 10.0);
+        Ok(Series::line(format!("ᾱ {alpha_bar}"), shifts.map(read).collect::<Result<_>>()?))
+    };
+    let series = [0.3, 0.6, 0.9].map(curve).into_iter().collect::<Result<Vec<_>>>()?;
+    save_curves(run.folder.root(), "read_off_brightened", &series)
 }

@@ -11,7 +11,6 @@ use elucidate_core::train::Shard;
 use elucidate_core::unet::UNet2DModel;
 use elucidate_lab::ddim::{DdimSetting, EpsModel, draw_ddim};
 use elucidate_lab::eps::{EpsData, TimeInput};
-use elucidate_lab::figures::fid_by_sampler;
 use elucidate_lab::model;
 use elucidate_lab::noise_level::NoiseLevelModel;
 use elucidate_lab::options::NoOwnOptions;
@@ -19,7 +18,7 @@ use elucidate_lab::run::Run;
 use elucidate_lab::sampling::Described;
 use elucidate_lab::score::{Keep, Table};
 use elucidate_report::SampleRow;
-use options::{Options, mended, not_clamped, plain, variants};
+use options::{Options, clamped_within, mended, not_clamped, plain, variants};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -56,28 +55,33 @@ fn run(options: &Options) -> Result<()> {
     // Sampling: with t, without t (the failure), without t but with estimates of the noise level (the fix).
     let with_t = |x: &Tensor, t: &Tensor| told.forward(&cosine, x, t);
     let without_t = |x: &Tensor, t: &Tensor| not_told.forward(&no_t, x, t);
-    let with_t = EpsModel { network: &with_t, estimator: Some(&estimator) };
-    let without_t = EpsModel { network: &without_t, estimator: Some(&estimator) };
+    let batches = run.batches.clone();
+    let with_t = EpsModel { network: &with_t, estimator: Some(&estimator), batches: &batches };
+    let without_t = EpsModel { network: &without_t, estimator: Some(&estimator), batches: &batches };
     let mut table = Table::begin(&mut run, None)?;
     let keep = Keep { picture: true, samples: options.run.save_samples };
     let sample = |run: &Run, table: &mut Table, model: EpsModel, setting: &DdimSetting, n: usize| {
-        table.sample(run, setting, n, keep, |progress| {
-            draw_ddim(model, setting, &run.streams, n, &run.device, progress, &mut |_| Ok(()))
+        table.sample(run, setting, n, keep, |streams, progress| {
+            draw_ddim(model, setting, streams, n, progress, &mut |_| Ok(()))
         })
     };
     run.phase("DDIM", |run| {
         let n = run.settings.samples;
-        table.sample(run, &OfCosine(plain(steps)), n, keep, |progress| {
-            draw_ddim(with_t, &plain(steps), &run.streams, n, &run.device, progress, &mut |_| Ok(()))
+        table.sample(run, &OfCosine(plain(steps)), n, keep, |streams, progress| {
+            draw_ddim(with_t, &plain(steps), streams, n, progress, &mut |_| Ok(()))
         })?;
         sample(run, &mut table, without_t, &plain(steps), n)?;
-        sample(run, &mut table, without_t, &mended(steps, 1.0), n)
+        sample(run, &mut table, without_t, &mended(steps, 1.0), n)?;
+        sample(run, &mut table, without_t, &clamped_within(steps, 1.1), n)
     })?;
     run.phase("variants of the fix", |run| {
         let n = run.settings.samples.div_ceil(4).max(12);
-        variants(steps).iter().try_for_each(|setting| sample(run, &mut table, without_t, setting, n))
+        variants(steps).iter().try_for_each(|setting| sample(run, &mut table, without_t, setting, n))?;
+        // Whose fault it is where the fix fails: the same estimates for the model that is told the time.
+        table.sample(run, &OfCosine(mended(steps, 1.0)), n, keep, |streams, progress| {
+            draw_ddim(with_t, &mended(steps, 1.0), streams, n, progress, &mut |_| Ok(()))
+        })
     })?;
-    fid_by_sampler(&run, table.rows())?;
 
     // Along the way: what is expected of the image, how much noise is left, how far the pixels stray.
     run.phase("along the way", |run| {
@@ -93,9 +97,10 @@ fn run(options: &Options) -> Result<()> {
             },
         ];
         let traces = scored.iter().map(|m| Trace::of(run, table.scorer(), m)).collect::<Result<Vec<_>>>()?;
-        along::draw(run, &traces)
+        along::draw(run, &traces)?;
+        along::read_off_brightened(run, &reader)
     })?;
-    table.log();
+    table.finish(&run)?;
     run.finish()
 }
 
@@ -103,12 +108,9 @@ fn run(options: &Options) -> Result<()> {
 struct OfCosine(DdimSetting);
 
 impl Described for OfCosine {
-    fn label(&self) -> String {
-        format!("{}, with t", self.0.label())
-    }
-
     fn describe(&self, row: &mut SampleRow) {
         self.0.describe(row);
-        row.variant = Some("with t".to_string());
+        let estimated = row.variant.take().map_or_else(String::new, |variant| format!(", {variant}"));
+        row.variant = Some(format!("with t{estimated}"));
     }
 }

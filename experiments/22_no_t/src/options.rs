@@ -70,17 +70,22 @@ pub fn plain(steps: usize) -> DdimSetting {
 
 /// DDIM with estimates of the noise level near their median: the notebook's fix.
 pub fn mended(steps: usize, eta: f64) -> DdimSetting {
-    with(steps, eta, Estimates { near_median: true, sigma: SigmaRule::Schedule })
+    with(steps, eta, Estimates { near_median: Some(2.0), sigma: SigmaRule::Schedule })
+}
+
+/// The fix with its clamp at `factor` instead of 2.
+pub fn clamped_within(steps: usize, factor: f64) -> DdimSetting {
+    with(steps, 1.0, Estimates { near_median: Some(factor), sigma: SigmaRule::Schedule })
 }
 
 /// The fix without its clamp.
 pub fn not_clamped(steps: usize) -> DdimSetting {
-    with(steps, 1.0, Estimates { near_median: false, sigma: SigmaRule::Schedule })
+    with(steps, 1.0, Estimates { near_median: None, sigma: SigmaRule::Schedule })
 }
 
-/// The notebook's variants of the fix: other η, σ from the median's ᾱ̂, σ halved, no clamp.
+/// The notebook's variants of the fix (other η, σ from the median's ᾱ̂, σ halved, no clamp).
 pub fn variants(steps: usize) -> Vec<DdimSetting> {
-    let sigma = |sigma| with(steps, 1.0, Estimates { near_median: true, sigma });
+    let sigma = |sigma| with(steps, 1.0, Estimates { near_median: Some(2.0), sigma });
     vec![
         mended(steps, 0.5),
         mended(steps, 0.0),

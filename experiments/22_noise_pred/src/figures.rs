@@ -2,11 +2,11 @@
 
 use crate::data::{NoisedData, Target};
 use anyhow::Result;
-use elucidate_lab::figures::{quantile, save_curves};
+use elucidate_lab::figures::quantile;
 use elucidate_lab::noise_level::NoiseLevelModel;
 use elucidate_lab::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
-use elucidate_report::{LineChart, Series, picture_grid};
+use elucidate_report::{Series, picture_grid, save_curves};
 use elucidate_schedules::cosine::logit;
 use serde::Serialize;
 
@@ -73,25 +73,25 @@ fn mean_square(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.map(|value| value * value).sum::<f64>() / n
 }
 
-/// Predicted ᾱ against true: the median and the middle nine tenths, in twentieths of true ᾱ.
+/// Predicted ᾱ against true: the median and the middle nine tenths, in twentieths of true ᾱ; a chart for each network.
 pub fn predicted_by_true(run: &Run, predictions: &[Predictions]) -> Result<()> {
-    let mut series = vec![Series { name: "as it should be".into(), points: vec![(0.0, 0.0), (1.0, 1.0)] }];
     for p in predictions {
-        for (name, share) in [("5 %", 0.05), ("median", 0.5), ("95 %", 0.95)] {
+        let quantiles = |(name, share): (&str, f64)| {
             let of_found = |pairs: &[(f64, f64)]| {
                 let found: Vec<f64> = pairs.iter().map(|pair| pair.1).collect();
                 quantile(&found, share)
             };
-            let points = p.binned((0.0, 1.0, 20), |a| a, of_found);
-            series.push(Series { name: format!("trained on {}: {name}", p.target.name()), points });
-        }
+            Series::line(name, p.binned((0.0, 1.0, 20), |a| a, of_found))
+        };
+        let mut series = vec![Series::line("as it should be", vec![(0.0, 0.0), (1.0, 1.0)])];
+        series.extend([("5 %", 0.05), ("median", 0.5), ("95 %", 0.95)].map(quantiles));
+        let name = match p.target {
+            Target::Logit => "predicted_by_true",
+            Target::AlphaBar => "predicted_by_true_alpha_bar",
+        };
+        save_curves(run.folder.root(), name, &series)?;
     }
-    save_curves(run, "predicted_by_true", &series)?;
-    // The ablation's quantiles are in the CSV; in the picture they would hide the model's.
-    series.truncate(4);
-    let chart =
-        LineChart::new("The noise level that is read off test images", "true ᾱ", "predicted ᾱ", series);
-    chart.save(&run.folder.path("predicted_by_true.png"))
+    Ok(())
 }
 
 /// Root mean squared error on logit ᾱ by the true logit ᾱ.
@@ -99,20 +99,11 @@ pub fn error_by_logit(run: &Run, predictions: &[Predictions]) -> Result<()> {
     let rmse = |pairs: &[(f64, f64)]| {
         mean_square(pairs.iter().map(|&(truth, found)| logit(found) - logit(truth))).sqrt()
     };
-    let line = |p: &Predictions| Series {
-        name: format!("trained on {}", p.target.name()),
-        points: p.binned((-6.0, 6.0, 24), logit, rmse),
+    let line = |p: &Predictions| {
+        Series::line(format!("trained on {}", p.target.name()), p.binned((-6.0, 6.0, 24), logit, rmse))
     };
     let series: Vec<Series> = predictions.iter().map(line).collect();
-    save_curves(run, "error_by_logit", &series)?;
-    let title = "Error by noise level";
-    let chart = LineChart::new(
-        title,
-        "true logit ᾱ (image to the right, noise to the left)",
-        "RMSE on logit ᾱ",
-        series,
-    );
-    chart.save(&run.folder.path("error_by_logit.png"))
+    save_curves(run.folder.root(), "error_by_logit", &series)
 }
 
 /// Noised test images, titled with predicted and true ᾱ.

@@ -5,12 +5,11 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use elucidate_core::data::IMAGE;
 use elucidate_core::unet::{UNet2DConfig, UNet2DModel};
-use elucidate_lab::figures::save_curves;
 use elucidate_lab::model::untrained;
 use elucidate_lab::options::Preset;
 use elucidate_lab::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
-use elucidate_report::{LineChart, SampleRow, Scale, Series, labelled_rows, picture_grid};
+use elucidate_report::{Role, Series, labelled_rows, picture_grid, save_curves};
 use elucidate_samplers::Denoiser;
 
 /// Histogram of 10,000 training σ with their kernel-density estimate and the log-normal density they come from.
@@ -20,26 +19,16 @@ pub fn training_sigmas(run: &Run, edm: &Edm) -> Result<()> {
     let sigmas: Vec<f64> = (0..10_000).map(|k| edm.sigma("histogram sigma", k)).collect();
     let width = LAST / BINS as f64;
     let count = |bin: usize| sigmas.iter().filter(|&&s| (s / width) as usize == bin).count();
-    let bars = (0..BINS)
-        .map(|bin| {
-            (bin as f64 * width, (bin + 1) as f64 * width, count(bin) as f64 / sigmas.len() as f64 / width)
-        })
-        .collect();
+    let bar = |bin: usize| ((bin as f64 + 0.5) * width, count(bin) as f64 / sigmas.len() as f64 / width);
     let xs = || (1..=250).map(|i| f64::from(i) * LAST / 250.0);
     let density = density_estimate(&sigmas);
-    let series = vec![
-        Series {
-            name: "kernel density of 10,000 σ".into(), points: xs().map(|x| (x, density(x))).collect()
-        },
-        Series {
-            name: "log-normal density".into(),
-            points: xs().map(|x| (x, edm.training.density(x))).collect(),
-        },
+    let histogram = Series::line("histogram of 10,000 σ", (0..BINS).map(bar).collect());
+    let series = [
+        Series { role: Role::Bars, ..histogram },
+        Series::line("their kernel density", xs().map(|x| (x, density(x))).collect()),
+        Series::line("log-normal density", xs().map(|x| (x, edm.training.density(x))).collect()),
     ];
-    save_curves(run, "training_sigma", &series)?;
-    let title = "Training noise levels: ln σ ~ N(−1.2, 1.2²)";
-    let chart = LineChart { bars, ..LineChart::new(title, "σ", "density", series) };
-    chart.save(&run.folder.path("training_sigma.png"))
+    save_curves(run.folder.root(), "training_sigma", &series)
 }
 
 /// The Gaussian kernel-density estimate over ln σ (Scott 1992's width), as a density of σ.
@@ -125,38 +114,12 @@ pub fn loss_by_sigma(run: &Run, edm: &Edm, config: &UNet2DConfig, after: &UNet2D
     let losses = |model| -> Result<Vec<(f64, f64)>> {
         sigmas.iter().map(|&s| Ok((s, edm.mean_loss(model, n, Some(s))?))).collect()
     };
-    let series = vec![
-        Series { name: "before training".into(), points: losses(&before)? },
-        Series { name: "after training".into(), points: losses(after)? },
-    ];
-    save_curves(run, "loss_by_sigma", &series)?;
     let density = (0..=200).map(|i| 0.005 * (50f64 / 0.005).powf(f64::from(i) / 200.0));
-    let shade = Series {
-        name: "training density of ln σ".into(),
-        points: density.map(|s| (s, edm.training.log_density(s))).collect(),
-    };
-    let title = "Loss by noise level, before and after training";
-    let chart = LineChart {
-        x_scale: Scale::Log,
-        shade: Some(shade),
-        ..LineChart::new(title, "σ", "mean squared error of the network", series)
-    };
-    chart.save(&run.folder.path("loss_by_sigma.png"))
-}
-
-/// FID by ρ.
-pub fn fid_by_rho(run: &Run, rows: &[SampleRow]) -> Result<()> {
-    let points = rows.iter().filter_map(|row| Some((row.rho?, row.fid))).collect();
-    let first = rows.first();
-    let what = first.map_or_else(String::new, |row| {
-        format!("{} {}, {} samples", row.sampler, row.steps.unwrap_or(0), row.n)
-    });
-    let series = vec![Series { name: "FID".into(), points }];
-    let title = format!("FID by ρ: {what}");
-    // ρ = 1 is worse by far: on an even axis the others would look alike.
-    let chart = LineChart {
-        y_scale: Scale::Log,
-        ..LineChart::new(&title, "ρ", "FID against the test images", series)
-    };
-    chart.save(&run.folder.path("fid_by_rho.png"))
+    let density = density.map(|s| (s, edm.training.log_density(s))).collect();
+    let series = [
+        Series { role: Role::Shade, ..Series::line("training density of ln σ", density) },
+        Series::line("before training", losses(&before)?),
+        Series::line("after training", losses(after)?),
+    ];
+    save_curves(run.folder.root(), "loss_by_sigma", &series)
 }

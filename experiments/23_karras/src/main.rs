@@ -9,7 +9,7 @@ use clap::Parser;
 use edm::Edm;
 use elucidate_core::train::Shard;
 use elucidate_core::unet::UNet2DModel;
-use elucidate_lab::figures::{fid_by_sampler, sampling_sigmas};
+use elucidate_lab::figures::sampling_sigmas;
 use elucidate_lab::model;
 use elucidate_lab::options::{Preset, Settings};
 use elucidate_lab::run::Run;
@@ -56,8 +56,8 @@ fn run(options: &Options) -> Result<()> {
     // Sampling, scored against the test images.
     let mut table = Table::begin(&mut run, Some(edm.sigma_data))?;
     let sample = |run: &Run, table: &mut Table, setting: &Setting, n: usize, keep: Keep| {
-        table.sample(run, setting, n, keep, |progress| {
-            draw(&denoiser, setting, &run.streams, n, &run.device, progress)
+        table.sample(run, setting, n, keep, |streams, progress| {
+            draw(&denoiser, setting, streams, n, &run.batches, progress)
         })
     };
     let settings = alone.map_or_else(|| notebook_settings(run.settings.preset), |setting| vec![setting]);
@@ -66,18 +66,14 @@ fn run(options: &Options) -> Result<()> {
         let keep = Keep { picture: true, samples: options.run.save_samples };
         settings.iter().try_for_each(|setting| sample(run, &mut table, setting, run.settings.samples, keep))
     })?;
-    fid_by_sampler(&run, table.rows())?;
     if options.one.sampler.is_none() {
         run.phase("FID by rho", |run| {
             let n = run.settings.samples.div_ceil(2);
-            let from = table.rows().len();
-            for setting in rho_settings(run.settings.preset) {
-                sample(run, &mut table, &setting, n, Keep::default())?;
-            }
-            figures::fid_by_rho(run, &table.rows()[from..])
+            let settings = rho_settings(run.settings.preset);
+            settings.iter().try_for_each(|setting| sample(run, &mut table, setting, n, Keep::default()))
         })?;
     }
-    table.log();
+    table.finish(&run)?;
     run.finish()
 }
 

@@ -1,0 +1,169 @@
+//! Compares runs and draws their charts again, from their CSVs alone.
+
+mod table;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use elucidate_report::{
+    RunRecord, ScoredRun, check_comparable, compare_runs, compare_settings, difference_chart, draw_charts,
+    fid_by_rho, fid_by_sampler, write_csv,
+};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Compare runs, and draw their charts again: from the CSVs in their folders, without a model.
+#[derive(Debug, Parser)]
+#[command(name = "elucidate", version)]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Which settings of runs differ by more than two standard errors from the first run's; of one run, its settings
+    Compare {
+        /// The runs' folders; the first is what the others are compared with
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<PathBuf>,
+
+        /// Compare the settings of one run with this one, as in "heun 50" [default: its first]
+        #[arg(long, value_name = "SETTING")]
+        against: Option<String>,
+
+        /// Where the table and its chart are written: OUT.csv and OUT.png
+        #[arg(long, default_value = "results/comparison")]
+        out: PathBuf,
+    },
+
+    /// Draw every chart of runs again
+    Plots {
+        /// The runs' folders [default: all in results/]
+        #[arg(value_name = "RUN")]
+        runs: Vec<PathBuf>,
+    },
+
+    /// FID by ρ of any number of runs in one picture
+    PlotRho {
+        #[command(flatten)]
+        picture: Picture,
+    },
+
+    /// FID by sampler of any number of runs in one picture
+    PlotSamplers {
+        #[command(flatten)]
+        picture: Picture,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Picture {
+    /// The runs' folders
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+
+    /// The picture [default: results/fid_by_rho.png or results/fid_by_sampler.png]
+    #[arg(long, value_name = "PNG")]
+    out: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: Options) -> Result<()> {
+    match options.command {
+        Command::Compare { runs, against, out } => compare(&runs, against.as_deref(), &out),
+        Command::Plots { runs } => plots(runs),
+        Command::PlotRho { picture } => {
+            let chart = fid_by_rho(&picture.read()?).context("in none of these runs ρ was varied")?;
+            picture.save("results/fid_by_rho.png", |path| chart.save(path))
+        }
+        Command::PlotSamplers { picture } => {
+            let chart = fid_by_sampler(&picture.read()?).context("none of these runs has samples")?;
+            picture.save("results/fid_by_sampler.png", |path| chart.save(path))
+        }
+    }
+}
+
+impl Picture {
+    fn read(&self) -> Result<Vec<ScoredRun>> {
+        let runs = read(&self.runs)?;
+        check_comparable(&runs)?;
+        Ok(runs)
+    }
+
+    fn save(&self, default: &str, save: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let path = self.out.clone().unwrap_or_else(|| default.into());
+        save(&path)?;
+        println!("{}", path.display());
+        Ok(())
+    }
+}
+
+fn read(runs: &[PathBuf]) -> Result<Vec<ScoredRun>> {
+    runs.iter().map(|run| ScoredRun::read(run)).collect()
+}
+
+fn compare(runs: &[PathBuf], against: Option<&str>, out: &Path) -> Result<()> {
+    let runs = read(runs)?;
+    ensure!(
+        against.is_none() || runs.len() == 1,
+        "--against names a setting of one run: give one run, or leave it out"
+    );
+    let differences = match runs.as_slice() {
+        [run] => compare_settings(run, against)?,
+        runs => compare_runs(runs)?,
+    };
+    ensure!(!differences.is_empty(), "{} has but one setting: there is nothing to compare", runs[0].name());
+    table::print(&runs, &differences);
+    let (csv, png) = (out.with_extension("csv"), out.with_extension("png"));
+    write_csv(&csv, &differences)?;
+    difference_chart(&differences).save(&png)?;
+    println!("{}\n{}", csv.display(), png.display());
+    Ok(())
+}
+
+fn plots(mut runs: Vec<PathBuf>) -> Result<()> {
+    if runs.is_empty() {
+        runs = all_runs(Path::new("results"))?;
+    }
+    let drawn: Vec<Vec<PathBuf>> = runs
+        .par_iter()
+        .map(|run| {
+            RunRecord::read(run).with_context(|| format!("{} is not a run's folder", run.display()))?;
+            draw_charts(run)
+        })
+        .collect::<Result<_>>()?;
+    for path in drawn.iter().flatten() {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+/// Every run's folder in `results`, in the order of their names.
+fn all_runs(results: &Path) -> Result<Vec<PathBuf>> {
+    let entries = |folder: &Path| -> Result<Vec<PathBuf>> {
+        let message = || format!("cannot list {}", folder.display());
+        let entries = std::fs::read_dir(folder).with_context(message)?;
+        let mut paths = vec![];
+        for entry in entries {
+            paths.push(entry.with_context(message)?.path());
+        }
+        paths.retain(|path| path.is_dir());
+        paths.sort();
+        Ok(paths)
+    };
+    let mut runs = vec![];
+    for experiment in entries(results)? {
+        runs.extend(entries(&experiment)?.into_iter().filter(|run| run.join("run.json").exists()));
+    }
+    Ok(runs)
+}

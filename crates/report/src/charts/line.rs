@@ -1,0 +1,199 @@
+//! Lines over an axis.
+
+use super::{Axis, COLOURS, GREY, GRID, MARGIN, MARGIN_RIGHT, SIZE, Scale, TEXT, TITLE, draw_legend};
+use crate::canvas::{Area, FAMILY, draw, drawing, text_width};
+use anyhow::Result;
+use plotters::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// How a [`Series`] is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// As a line; its points are marked where there are few.
+    #[default]
+    Line,
+    /// As a filled curve behind the lines, scaled to two thirds of the chart's height: a density, say.
+    Shade,
+    /// As bars behind the lines, their middles evenly spaced at x: a histogram.
+    Bars,
+}
+
+/// What a [`LineChart`] shows under one name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: String,
+    /// How it is drawn.
+    pub role: Role,
+    /// Its points (x, y).
+    pub points: Vec<(f64, f64)>,
+    /// The standard error of each y; empty where none is known.
+    pub std_errs: Vec<f64>,
+}
+
+impl Series {
+    /// A line.
+    pub fn line(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.into(), role: Role::Line, points, std_errs: vec![] }
+    }
+
+    /// A line with the standard error of each y, drawn as a whisker of one up and one down.
+    pub fn with_std_errs(name: impl Into<String>, points: Vec<(f64, f64)>, std_errs: Vec<f64>) -> Self {
+        Self { std_errs, ..Self::line(name, points) }
+    }
+
+    /// The ends of its whiskers, as (x, low, high).
+    fn whiskers(&self) -> impl Iterator<Item = (f64, f64, f64)> {
+        self.points.iter().zip(&self.std_errs).map(|(&(x, y), &error)| (x, y - error, y + error))
+    }
+
+    /// Half the width of its bars.
+    fn half_bar(&self) -> f64 {
+        match self.points.as_slice() {
+            [first, second, ..] => (second.0 - first.0) / 2.0,
+            _ => 0.5,
+        }
+    }
+}
+
+/// Lines over an axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LineChart {
+    /// Above the chart.
+    pub title: String,
+    /// Below it, with units.
+    pub x_label: String,
+    /// Beside it, with units.
+    pub y_label: String,
+    /// Of the x axis.
+    pub x_scale: Scale,
+    /// Of the y axis.
+    pub y_scale: Scale,
+    /// What it shows.
+    pub series: Vec<Series>,
+}
+
+impl LineChart {
+    /// A chart with even axes.
+    pub fn new(title: &str, x_label: &str, y_label: &str, series: Vec<Series>) -> Self {
+        Self {
+            title: title.to_string(),
+            x_label: x_label.to_string(),
+            y_label: y_label.to_string(),
+            x_scale: Scale::Linear,
+            y_scale: Scale::Linear,
+            series,
+        }
+    }
+
+    /// Draws it to `path` as PNG.
+    ///
+    /// # Errors
+    /// When nothing finite is to be drawn, or the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        draw(path, SIZE, |area| self.paint(area))
+    }
+
+    fn paint(&self, area: &Area) -> Result<()> {
+        let (x, y) = self.axes()?;
+        let (bottom, top) = (y.range.start, y.range.end);
+        let (x_ticks, y_ticks) = (x.ticks().len(), y.ticks().len());
+        let y_width = y.ticks().iter().map(|t| text_width(&y.label(*t), TEXT)).collect::<Result<Vec<_>>>()?;
+        let mut chart = ChartBuilder::on(area)
+            .caption(&self.title, (FAMILY, TITLE))
+            .margin(MARGIN)
+            .margin_right(MARGIN_RIGHT)
+            .x_label_area_size(52)
+            .y_label_area_size(y_width.into_iter().max().unwrap_or(0) + 44)
+            .build_cartesian_2d(x, y)
+            .map_err(drawing)?;
+        chart
+            .configure_mesh()
+            .x_labels(x_ticks)
+            .y_labels(y_ticks)
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .axis_style(GREY)
+            .label_style((FAMILY, TEXT))
+            .axis_desc_style((FAMILY, TEXT + 1))
+            .x_desc(&self.x_label)
+            .y_desc(&self.y_label)
+            .draw()
+            .map_err(drawing)?;
+        let at = |(x, y): (f64, f64)| (self.x_scale.to_axis(x), self.y_scale.to_axis(y));
+        let finite = |p: &(f64, f64)| p.0.is_finite() && p.1.is_finite();
+        for series in self.of(Role::Shade) {
+            let highest = series.points.iter().map(|p| p.1).fold(f64::MIN_POSITIVE, f64::max);
+            let height = |y: f64| bottom + (top - bottom) * 0.66 * y / highest;
+            let points = series.points.iter().map(|&(x, y)| (self.x_scale.to_axis(x), height(y)));
+            let curve: Vec<(f64, f64)> = points.filter(finite).collect();
+            let fill = AreaSeries::new(curve, bottom, GREY.mix(0.18)).border_style(GREY.mix(0.4));
+            chart
+                .draw_series(fill)
+                .map_err(drawing)?
+                .label(&series.name)
+                .legend(|(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], GREY.mix(0.3).filled()));
+        }
+        let fill = COLOURS[5].mix(0.5).filled();
+        for series in self.of(Role::Bars) {
+            let half = series.half_bar();
+            let bar = |&(x, y): &(f64, f64)| Rectangle::new([at((x - half, 0.0)), at((x + half, y))], fill);
+            chart
+                .draw_series(series.points.iter().map(bar))
+                .map_err(drawing)?
+                .label(&series.name)
+                .legend(move |(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], fill));
+        }
+        for (i, series) in self.of(Role::Line).enumerate() {
+            let colour = COLOURS[i % COLOURS.len()];
+            for (x, low, high) in series.whiskers() {
+                // Below zero a logarithmic axis ends.
+                let (low, high) = (at((x, low)), at((x, high)));
+                let low = (low.0, if low.1.is_finite() { low.1 } else { bottom });
+                let whisker = PathElement::new([low, high], colour.stroke_width(2));
+                chart.draw_series([whisker]).map_err(drawing)?;
+                let ends = [low, high].map(|end| {
+                    EmptyElement::at(end) + PathElement::new([(-5, 0), (5, 0)], colour.stroke_width(2))
+                });
+                chart.draw_series(ends).map_err(drawing)?;
+            }
+            let line: Vec<(f64, f64)> = series.points.iter().map(|&p| at(p)).filter(finite).collect();
+            if line.len() <= 40 {
+                let dots = line.iter().map(|&p| Circle::new(p, 4, colour.filled()));
+                chart.draw_series(dots).map_err(drawing)?;
+            }
+            let drawn = chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).map_err(drawing)?;
+            let legend = move |(x, y)| PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(3));
+            drawn.label(&series.name).legend(legend);
+        }
+        if self.series.len() > 1 {
+            draw_legend(&mut chart, SeriesLabelPosition::UpperRight)?;
+        }
+        Ok(())
+    }
+
+    fn of(&self, role: Role) -> impl Iterator<Item = &Series> {
+        self.series.iter().filter(move |series| series.role == role)
+    }
+
+    /// Axes that hold every line, whisker and bar; the legend stands in the air above them.
+    fn axes(&self) -> Result<(Axis, Axis)> {
+        let (mut xs, mut ys) = (vec![], vec![]);
+        for series in self.of(Role::Line) {
+            xs.extend(series.points.iter().map(|p| p.0));
+            ys.extend(series.points.iter().map(|p| p.1));
+            ys.extend(series.whiskers().flat_map(|(_, low, high)| [low, high]));
+        }
+        for series in self.of(Role::Bars) {
+            let half = series.half_bar();
+            xs.extend(series.points.iter().flat_map(|p| [p.0 - half, p.0 + half]));
+            ys.extend(series.points.iter().map(|p| p.1).chain([0.0]));
+        }
+        let entries = self.series.len();
+        let air = if entries > 1 { 0.05 + 0.09 * entries as f64 } else { 0.05 };
+        let x = Axis::around(xs.into_iter(), self.x_scale, (0.02, 0.02))?;
+        Ok((x, Axis::around(ys.into_iter(), self.y_scale, (0.04, air))?))
+    }
+}

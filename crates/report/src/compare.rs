@@ -1,0 +1,158 @@
+//! Comparison: which settings differ by more than their errors.
+
+use crate::charts::{Dot, DotChart, DotSet};
+use crate::record::{SampleRow, ScoredRun};
+use crate::summary::{Figure, Summary, check_comparable};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+
+/// A row of a comparison: what `other` has more than `base`. The errors are standard errors.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub struct Difference {
+    pub base: String,
+    pub other: String,
+    /// As charts call it; where settings of one run are compared, the one that is compared with `base`.
+    pub setting: String,
+    pub n: usize,
+    pub base_seeds: usize,
+    pub other_seeds: usize,
+    /// Common seeds, over which the differences are averaged; 0 where the means were subtracted.
+    pub paired_seeds: usize,
+    pub base_fid: f64,
+    pub base_fid_std_err: Option<f64>,
+    pub fid: f64,
+    pub fid_std_err: Option<f64>,
+    pub fid_difference: f64,
+    pub fid_difference_std_err: Option<f64>,
+    /// Whether the difference is more than two of its standard errors; so is `kid_differs`.
+    pub fid_differs: bool,
+    pub base_kid: f64,
+    pub kid: f64,
+    pub kid_difference: f64,
+    pub kid_difference_std_err: Option<f64>,
+    pub kid_differs: bool,
+}
+
+impl Difference {
+    fn of((base_name, base): (&str, &Summary), (other_name, other): (&str, &Summary)) -> Self {
+        let (fid_difference, paired_seeds) = base.difference(other, Figure::Fid);
+        let (kid_difference, _) = base.difference(other, Figure::Kid);
+        let (base_fid, fid) = (base.figure(Figure::Fid), other.figure(Figure::Fid));
+        Self {
+            base: base_name.to_string(),
+            other: other_name.to_string(),
+            setting: other.first().label(),
+            n: other.first().n,
+            base_seeds: base.seeds(),
+            other_seeds: other.seeds(),
+            paired_seeds,
+            base_fid: base_fid.mean,
+            base_fid_std_err: base_fid.std_err,
+            fid: fid.mean,
+            fid_std_err: fid.std_err,
+            fid_difference: fid_difference.mean,
+            fid_difference_std_err: fid_difference.std_err,
+            fid_differs: fid_difference.is_not_zero(),
+            base_kid: base.figure(Figure::Kid).mean,
+            kid: other.figure(Figure::Kid).mean,
+            kid_difference: kid_difference.mean,
+            kid_difference_std_err: kid_difference.std_err,
+            kid_differs: kid_difference.is_not_zero(),
+        }
+    }
+}
+
+/// Every setting of the runs behind the first one that the first one has too, against it there.
+///
+/// # Errors
+/// When the runs cannot be compared: one line that names the runs and the column in which they differ (classifier, data,
+/// test images, number of samples), or says that they have no setting in common.
+pub fn compare_runs(runs: &[ScoredRun]) -> Result<Vec<Difference>> {
+    check_comparable(runs)?;
+    let [base, others @ ..] = runs else { bail!("nothing to compare") };
+    let bases = Summary::all(&base.rows);
+    let mut differences = vec![];
+    for run in others {
+        let before = differences.len();
+        for other in Summary::all(&run.rows) {
+            let setting = other.first().setting();
+            let same: Vec<&Summary> = bases.iter().filter(|b| b.first().setting() == setting).collect();
+            match same.iter().find(|b| b.first().n == other.first().n) {
+                Some(same) => {
+                    differences.push(Difference::of((&base.name(), same), (&run.name(), &other)));
+                }
+                None if same.is_empty() => {}
+                None => bail!(
+                    "{} and {} cannot be compared: {} differs in n ({} and {} samples), on which FID depends",
+                    base.name(),
+                    run.name(),
+                    other.first().label(),
+                    same[0].first().n,
+                    other.first().n
+                ),
+            }
+        }
+        ensure!(differences.len() > before, "{} and {} have no setting in common", base.name(), run.name());
+    }
+    Ok(differences)
+}
+
+/// Every setting of a run, real images excepted, against the one that is called `base`, or against its first one. Settings
+/// with another number of samples are left out.
+///
+/// # Errors
+/// When the run has no setting of this name: one line that lists them.
+pub fn compare_settings(run: &ScoredRun, base: Option<&str>) -> Result<Vec<Difference>> {
+    let sampled: Vec<&SampleRow> = run.rows.iter().filter(|row| !row.is_real()).collect();
+    let settings = Summary::all(sampled.iter().copied());
+    let called = |summary: &&Summary| base.is_none_or(|name| summary.first().label() == name);
+    let base = settings.iter().find(called).with_context(|| {
+        let labels: Vec<String> = settings.iter().map(|summary| summary.first().label()).collect();
+        format!("{} has no setting {:?}: it has {}", run.name(), base.unwrap_or(""), labels.join("; "))
+    })?;
+    let comparable = settings.iter().filter(|s| s.first().n == base.first().n && *s != base);
+    let name = base.first().label();
+    Ok(comparable.map(|other| Difference::of((&name, base), (&other.first().label(), other))).collect())
+}
+
+/// Differences of FID by setting with whiskers of two standard errors, a colour for each run behind the first.
+pub fn difference_chart(differences: &[Difference]) -> DotChart {
+    let mut rows: Vec<String> = vec![];
+    let mut others: Vec<&str> = vec![];
+    let within_one_run = differences.iter().all(|d| d.other == d.setting);
+    let name = |d: &Difference| format!("{}, {} samples", d.setting, d.n);
+    for difference in differences {
+        if !rows.contains(&name(difference)) {
+            rows.push(name(difference));
+        }
+        if !others.contains(&difference.other.as_str()) && !within_one_run {
+            others.push(&difference.other);
+        }
+    }
+    if within_one_run {
+        others.push("");
+    }
+    let dot = |d: &Difference| Dot {
+        value: d.fid_difference,
+        error: d.fid_difference_std_err.map(|error| 2.0 * error),
+        note: if d.fid_differs { "differs".into() } else { String::new() },
+    };
+    let set = |other: &&str| {
+        let of_row = |row: &String| {
+            let found =
+                differences.iter().find(|d| name(d) == *row && (within_one_run || d.other == **other));
+            found.map(dot)
+        };
+        DotSet { name: (*other).to_string(), dots: rows.iter().map(of_row).collect() }
+    };
+    let sets = others.iter().map(set).collect();
+    let base = differences.first().map_or("", |d| d.base.as_str());
+    DotChart {
+        title: format!("FID minus that of {base}"),
+        value_label: "difference of FID, ± two standard errors".into(),
+        rows,
+        sets,
+        reference: None,
+    }
+}

@@ -1,0 +1,319 @@
+//! The charts of runs, each drawn from the CSV beside it and from nothing else: a chart can be drawn again at any time, and
+//! the same numbers make the same file.
+
+use crate::charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, ShareTable};
+use crate::files::{read_csv, write_csv};
+use crate::record::{SampleRow, ScoredRun, TrainRow};
+use crate::summary::{Estimate, Figure, Summary};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// How the lines in NAME.csv are drawn.
+struct Curves {
+    name: &'static str,
+    title: &'static str,
+    x: &'static str,
+    y: &'static str,
+    x_scale: Scale,
+    y_scale: Scale,
+}
+
+const fn even(name: &'static str, title: &'static str, x: &'static str, y: &'static str) -> Curves {
+    Curves { name, title, x, y, x_scale: Scale::Linear, y_scale: Scale::Linear }
+}
+
+const fn log_y(name: &'static str, title: &'static str, x: &'static str, y: &'static str) -> Curves {
+    Curves { y_scale: Scale::Log, ..even(name, title, x, y) }
+}
+
+const CURVES: &[Curves] = &[
+    even("training_sigma", "Training noise levels: ln σ ~ N(−1.2, 1.2²)", "σ", "density"),
+    Curves {
+        x_scale: Scale::Log,
+        ..even(
+            "loss_by_sigma",
+            "Loss by noise level, before and after training",
+            "σ",
+            "mean squared error of the network",
+        )
+    },
+    log_y("sampling_sigma", "Noise levels of sampling", "step", "σ"),
+    even("schedule_alpha_bar", "Cosine schedule: ᾱ", "t", "ᾱ"),
+    even("schedule_log_snr", "Cosine schedule: log SNR = ln ᾱ/(1−ᾱ)", "t", "log SNR"),
+    log_y("schedule_sigma", "Cosine schedule: σ", "t", "σ, pixels in [−1,1]"),
+    even("predicted_by_true", "The noise level that is read off test images", "true ᾱ", "predicted ᾱ"),
+    even(
+        "predicted_by_true_alpha_bar",
+        "The noise level that is read off test images, without the logit",
+        "true ᾱ",
+        "predicted ᾱ",
+    ),
+    even(
+        "error_by_logit",
+        "Error by noise level",
+        "true logit ᾱ (image to the right, noise to the left)",
+        "RMSE on logit ᾱ",
+    ),
+    log_y("fid_along", "FID of the images expected at each step", "step", "FID"),
+    even("kid_along", "KID of the images expected at each step", "step", "KID"),
+    even("alpha_bar_along", "ᾱ read off x_t at each step: the median", "step", "ᾱ"),
+    even("held_along", "Images of which less than half the median ᾱ is read off", "step", "share of images"),
+    log_y(
+        "read_off_brightened",
+        "ᾱ read off noised test images that were brightened: the median",
+        "added to every pixel of the image (black is −0.5, white 0.5)",
+        "ᾱ",
+    ),
+    log_y("largest_along", "The value of x_t farthest from 0 at each step", "step", "largest |x_t|"),
+    even("fid_by_n", "FID over 1/n, and the line through it: at 0, FID∞", "1/n", "FID"),
+];
+
+/// A point of a chart as its CSV holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Point {
+    series: String,
+    #[serde(default)]
+    role: Role,
+    x: f64,
+    y: f64,
+    #[serde(default)]
+    std_err: Option<f64>,
+}
+
+/// Writes the numbers of `series` to NAME.csv in `folder`, a row for each point, and draws the chart of this name, where
+/// there is one, as NAME.png.
+///
+/// # Errors
+/// When nothing finite is to be drawn, or a file cannot be written.
+pub fn save_curves(folder: &Path, name: &str, series: &[Series]) -> Result<()> {
+    let points = |s: &Series| -> Vec<Point> {
+        let point = |(i, &(x, y)): (usize, &(f64, f64))| Point {
+            series: s.name.clone(),
+            role: s.role,
+            x,
+            y,
+            std_err: s.std_errs.get(i).copied(),
+        };
+        s.points.iter().enumerate().map(point).collect()
+    };
+    let points: Vec<Point> = series.iter().flat_map(points).collect();
+    write_csv(&folder.join(format!("{name}.csv")), &points)?;
+    match CURVES.iter().find(|curves| curves.name == name) {
+        Some(curves) => curves.chart(series.to_vec()).save(&folder.join(format!("{name}.png"))),
+        None => Ok(()),
+    }
+}
+
+impl Curves {
+    fn chart(&self, series: Vec<Series>) -> LineChart {
+        let Self { title, x, y, x_scale, y_scale, .. } = *self;
+        LineChart { x_scale, y_scale, ..LineChart::new(title, x, y, series) }
+    }
+
+    /// The series in the CSV of this name.
+    fn read(path: &Path) -> Result<Vec<Series>> {
+        let mut all: Vec<Series> = vec![];
+        for point in read_csv::<Point>(path)? {
+            if all.last().is_none_or(|series| series.name != point.series) {
+                all.push(Series { role: point.role, ..Series::line(point.series, vec![]) });
+            }
+            let series = all.len() - 1;
+            all[series].points.push((point.x, point.y));
+            all[series].std_errs.extend(point.std_err);
+        }
+        Ok(all)
+    }
+}
+
+/// Writes TRAIN.csv in `folder` for the training NAME, empty where a run trains one model, and draws its loss.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn save_training(folder: &Path, name: &str, rows: &[TrainRow]) -> Result<()> {
+    let suffix = if name.is_empty() { String::new() } else { format!("_{name}") };
+    write_csv(&folder.join(format!("train{suffix}.csv")), rows)?;
+    loss(rows).save(&folder.join(format!("loss{suffix}.png")))
+}
+
+fn loss(rows: &[TrainRow]) -> LineChart {
+    let points = |loss: fn(&TrainRow) -> f64| rows.iter().map(|row| (row.epoch as f64, loss(row))).collect();
+    let series = vec![
+        Series::line("training images", points(|row| row.train_loss)),
+        Series::line("test images, averaged weights", points(|row| row.test_loss)),
+    ];
+    LineChart::new("Loss by epoch", "epoch", "mean squared error", series)
+}
+
+/// Draws every chart of the run's folder `run` from the CSVs in it, grids of images excepted, and says which.
+///
+/// # Errors
+/// When a CSV is damaged, or a chart cannot be written.
+pub fn draw_charts(run: &Path) -> Result<Vec<PathBuf>> {
+    let mut drawn = vec![];
+    for curves in CURVES {
+        let (csv, png) = (run.join(format!("{}.csv", curves.name)), run.join(format!("{}.png", curves.name)));
+        if csv.exists() {
+            curves.chart(Curves::read(&csv)?).save(&png)?;
+            drawn.push(png);
+        }
+    }
+    for suffix in ["", "_alpha_bar"] {
+        let (csv, png) = (run.join(format!("train{suffix}.csv")), run.join(format!("loss{suffix}.png")));
+        if csv.exists() {
+            loss(&read_csv(&csv)?).save(&png)?;
+            drawn.push(png);
+        }
+    }
+    if run.join("samples.csv").exists() {
+        drawn.extend(draw_samples(run)?);
+    }
+    Ok(drawn)
+}
+
+/// Draws the charts of samples.csv in the run's folder `run`: FID by sampler, FID by ρ where it was varied, and shares of
+/// classes where they were counted.
+///
+/// # Errors
+/// When a file is damaged or cannot be written.
+pub fn draw_samples(run: &Path) -> Result<Vec<PathBuf>> {
+    let scored = [ScoredRun::read(run)?];
+    let mut drawn = vec![];
+    let mut path = |name: &str| -> PathBuf {
+        drawn.push(run.join(name));
+        run.join(name)
+    };
+    if let Some(chart) = fid_by_sampler(&scored) {
+        chart.save(&path("fid_by_sampler.png"))?;
+    }
+    if let Some(chart) = fid_by_rho(&scored) {
+        chart.save(&path("fid_by_rho.png"))?;
+    }
+    if let Some(table) = classes(&scored[0].rows) {
+        table.save(&path("classes.png"))?;
+    }
+    Ok(drawn)
+}
+
+/// Whether a row is one of several that differ in ρ alone.
+fn of_sweep(rows: &[SampleRow], row: &SampleRow) -> bool {
+    let without_rho = |row: &SampleRow| SampleRow { rho: None, ..row.clone() }.setting();
+    let key = without_rho(row);
+    rows.iter().any(|other| other.n == row.n && other.rho != row.rho && without_rho(other) == key)
+}
+
+/// FID of every sampler and yardstick, a colour for each run; the first run's floor as a line. None where nothing but real
+/// images was scored.
+pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
+    let shown = |run: &'_ ScoredRun| -> Vec<SampleRow> {
+        run.rows.iter().filter(|row| !of_sweep(&run.rows, row)).cloned().collect()
+    };
+    let tables: Vec<Vec<SampleRow>> = runs.iter().map(shown).collect();
+    let n = tables.iter().flatten().next()?.n;
+    let label = |row: &SampleRow| match row.n == n {
+        true => row.label(),
+        false => format!("{}, {} samples", row.label(), row.n),
+    };
+    let is_floor = |row: &SampleRow| row.sampler == "real" && row.n == n;
+    let mut rows: Vec<String> = vec![];
+    for row in tables.iter().flatten().filter(|row| !is_floor(row)) {
+        if !rows.contains(&label(row)) {
+            rows.push(label(row));
+        }
+    }
+    tables.iter().flatten().find(|row| !row.is_real())?;
+    let dot = |summary: &Summary| {
+        let Estimate { mean, std_err } = summary.figure(Figure::Fid);
+        let note = summary.first().nfe.map_or_else(String::new, |nfe| format!("{nfe} evaluations"));
+        Dot { value: mean, error: std_err, note }
+    };
+    let set = |(run, table): (&ScoredRun, &Vec<SampleRow>)| {
+        let summaries = Summary::all(table);
+        let of_row = |name: &String| summaries.iter().find(|s| label(s.first()) == *name).map(dot);
+        DotSet { name: run.name(), dots: rows.iter().map(of_row).collect() }
+    };
+    let sets = runs.iter().zip(&tables).map(set).collect();
+    let floor = Summary::all(tables[0].iter().filter(|row| is_floor(row)));
+    let reference = floor.first().map(|floor| ("real images".to_string(), floor.figure(Figure::Fid).mean));
+    Some(DotChart {
+        title: format!("FID by sampler, {n} samples{}", seeds(tables.iter().flatten())),
+        value_label: "FID against the test images (lower is better), ± its standard error".into(),
+        rows,
+        sets,
+        reference,
+    })
+}
+
+/// For a title: of how many seeds rows are.
+fn seeds<'a>(rows: impl IntoIterator<Item = &'a SampleRow>) -> String {
+    match Summary::all(rows.into_iter().filter(|row| !row.is_real())).iter().map(Summary::seeds).max() {
+        Some(seeds) if seeds > 1 => format!(" of each of {seeds} seeds"),
+        _ => String::new(),
+    }
+}
+
+/// FID by ρ, a line for each run and sampler whose ρ was varied. None where none was.
+pub fn fid_by_rho(runs: &[ScoredRun]) -> Option<LineChart> {
+    let mut series: Vec<Series> = vec![];
+    for run in runs {
+        let swept = run.rows.iter().filter(|row| of_sweep(&run.rows, row));
+        for summary in Summary::all(swept) {
+            let row = summary.first();
+            let what = SampleRow { rho: None, ..row.clone() }.label();
+            let name = match runs.len() {
+                1 => format!("{what}, {} samples", row.n),
+                _ => format!("{}: {what}, {} samples", run.name(), row.n),
+            };
+            if series.last().is_none_or(|last| last.name != name) {
+                series.push(Series::line(name, vec![]));
+            }
+            let (Estimate { mean, std_err }, last) = (summary.figure(Figure::Fid), series.len() - 1);
+            series[last].points.push((row.rho?, mean));
+            series[last].std_errs.extend(std_err);
+        }
+    }
+    if series.is_empty() {
+        return None;
+    }
+    let (title, y) = match series.as_slice() {
+        [only] => (format!("FID by ρ: {}", only.name), "FID against the test images"),
+        _ => ("FID by ρ".to_string(), "FID against the test images"),
+    };
+    // ρ = 1 is worse by far: on an even axis the others would look alike.
+    Some(LineChart { y_scale: Scale::Log, ..LineChart::new(&title, "ρ", y, series) })
+}
+
+/// The classes of Fashion-MNIST, in the order of its labels.
+const CLASSES: [&str; 10] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
+
+/// What the classifier takes each setting's samples for, under the same of real images.
+fn classes(rows: &[SampleRow]) -> Option<ShareTable> {
+    let shares = |summary: &Summary| -> Option<(String, Vec<f64>)> {
+        let mut sums = vec![0.0; CLASSES.len()];
+        for row in summary.rows() {
+            for (sum, count) in sums.iter_mut().zip(row.classes.as_ref()?.split('-')) {
+                *sum += count.parse::<f64>().ok()?;
+            }
+        }
+        let all: f64 = sums.iter().sum();
+        Some((summary.first().label(), sums.iter().map(|sum| sum / all).collect()))
+    };
+    let shown = rows.iter().filter(|row| !of_sweep(rows, row));
+    let rows: Vec<_> = Summary::all(shown).iter().filter_map(shares).collect();
+    (rows.len() > 1).then(|| ShareTable {
+        title: "Classes of the samples, as the classifier sees them".into(),
+        columns: CLASSES.map(str::to_string).to_vec(),
+        rows,
+    })
+}

@@ -1,0 +1,219 @@
+//! The real elucidate on runs that are made up: what it compares, refuses and draws again.
+
+mod common;
+
+use anyhow::{Context, Result};
+use assert_cmd::Command;
+use common::{record, sample_row};
+use elucidate_report::{
+    Role, RunRecord, SampleRow, Series, TrainRow, draw_samples, read_csv, save_curves, save_training,
+    write_csv, write_json,
+};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn elucidate() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_elucidate"))
+}
+
+/// A run's folder with these rows, under their experiment's folder in `results`.
+fn run(results: &Path, name: &str, rows: &[SampleRow]) -> Result<PathBuf> {
+    let folder = results.join("23_karras").join(name);
+    fs::create_dir_all(&folder)?;
+    write_json(&folder.join("run.json"), &RunRecord { run: name.into(), ..record() })?;
+    write_csv(&folder.join("samples.csv"), rows)?;
+    Ok(folder)
+}
+
+/// FIDs of heun and euler by seed, from 1 on.
+fn rows(heun: &[f64], euler: &[f64]) -> Vec<SampleRow> {
+    let of = |sampler: &str, fids: &[f64]| -> Vec<SampleRow> {
+        let row = |(i, &fid): (usize, &f64)| SampleRow {
+            sampler: sampler.into(),
+            seed: i as u64 + 1,
+            fid,
+            kid: fid / 100.0,
+            s_churn: None,
+            fid_std_err: Some(3.0),
+            ..sample_row()
+        };
+        fids.iter().enumerate().map(row).collect()
+    };
+    [of("heun", heun), of("euler", euler)].concat()
+}
+
+#[derive(Debug, Deserialize)]
+struct Found {
+    setting: String,
+    paired_seeds: usize,
+    fid_difference: f64,
+    fid_difference_std_err: f64,
+    fid_differs: bool,
+}
+
+/// The rows that `compare` writes, and its output.
+fn compare(dir: &Path, arguments: &[&Path], options: &[&str]) -> Result<(Vec<Found>, String)> {
+    let out = dir.join("comparison");
+    let mut command = elucidate();
+    command.arg("compare").args(arguments).args(options).arg("--out").arg(&out);
+    let output = command.assert().success().get_output().stdout.clone();
+    assert!(out.with_extension("png").exists());
+    Ok((read_csv(&out.with_extension("csv"))?, String::from_utf8(output)?))
+}
+
+#[test]
+fn paired_seeds_show_a_difference_that_their_spread_hides() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    // Seeds differ by 30, the runs by 2 ± 0.1 at each seed.
+    let a = run(dir.path(), "a", &rows(&[100.0, 130.0, 160.0], &[50.0, 52.0, 51.0]))?;
+    let b = run(dir.path(), "b", &rows(&[102.1, 131.9, 162.0], &[51.0, 50.0, 52.5]))?;
+    let (found, text) = compare(dir.path(), &[&a, &b], &[])?;
+    assert_eq!(found[0].setting, "heun 20");
+    assert_eq!(found[0].paired_seeds, 3);
+    assert!((found[0].fid_difference - 2.0).abs() < 1e-9);
+    assert!((found[0].fid_difference_std_err - 0.1 / 3f64.sqrt()).abs() < 1e-9);
+    assert!(found[0].fid_differs);
+    // 1, −2 and 1.5: 0.17 ± 1.09.
+    assert!(!found[1].fid_differs);
+    assert!(text.contains("2.00 ± 0.06"), "{text}");
+    assert!(!text.contains("git revisions"));
+    Ok(())
+}
+
+#[test]
+fn single_seeds_are_compared_by_their_own_errors() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let a = run(dir.path(), "a", &rows(&[100.0], &[50.0]))?;
+    let other = rows(&[108.0], &[59.0]).into_iter().map(|row| SampleRow { seed: 7, ..row });
+    let b = run(dir.path(), "b", &other.collect::<Vec<_>>())?;
+    let record = RunRecord { git_revision: "other".into(), run: "b".into(), ..record() };
+    write_json(&b.join("run.json"), &record)?;
+    let (found, text) = compare(dir.path(), &[&a, &b], &[])?;
+    // Two standard errors of both are 2·√(3² + 3²) = 8.49.
+    assert_eq!([found[0].fid_differs, found[1].fid_differs], [false, true]);
+    assert!((found[0].fid_difference_std_err - 18f64.sqrt()).abs() < 1e-9);
+    assert_eq!(found[0].paired_seeds, 0);
+    assert!(text.contains("different git revisions"));
+    Ok(())
+}
+
+#[test]
+fn settings_of_one_run_are_compared_with_one_of_them() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let a = run(dir.path(), "a", &rows(&[100.0, 130.0], &[90.0, 121.0]))?;
+    let (found, _) = compare(dir.path(), &[&a], &[])?;
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].setting.as_str(), found[0].fid_difference), ("euler 20", -9.5));
+    let (found, _) = compare(dir.path(), &[&a], &["--against", "euler 20"])?;
+    assert_eq!((found[0].setting.as_str(), found[0].fid_difference), ("heun 20", 9.5));
+    refuses(&[&a], &["--against", "lms 20"], "has no setting \"lms 20\": it has heun 20; euler 20");
+    Ok(())
+}
+
+/// `compare` ends with one line that says `what`.
+fn refuses(arguments: &[&Path], options: &[&str], what: &str) {
+    let output = elucidate().arg("compare").args(arguments).args(options).assert().failure();
+    let text = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+    assert!(text.lines().count() == 1 && text.starts_with("error: ") && text.contains(what), "{text}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused_by_the_name_of_its_column() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let base = rows(&[100.0, 101.0], &[90.0, 91.0]);
+    let a = run(dir.path(), "a", &base)?;
+    let with = |name: &str, change: fn(SampleRow) -> SampleRow| -> Result<PathBuf> {
+        run(dir.path(), name, &base.iter().cloned().map(change).collect::<Vec<_>>())
+    };
+    let classifier = with("classifier", |row| SampleRow { classifier_sha256: "other".into(), ..row })?;
+    let data = with("data", |row| SampleRow { data_sha256: "other".into(), ..row })?;
+    let n_real = with("n_real", |row| SampleRow { n_real: 5000, ..row })?;
+    let n = with("n", |row| SampleRow { n: 512, ..row })?;
+    let steps = with("steps", |row| SampleRow { steps: Some(7), ..row })?;
+    refuses(&[&a, &classifier], &[], "differ in classifier_sha256 (b and other)");
+    refuses(&[&a, &data], &[], "differ in data_sha256 (a and other)");
+    refuses(&[&a, &n_real], &[], "differ in n_real (10000 and 5000)");
+    refuses(&[&a, &n], &[], "heun 20 differs in n (2048 and 512 samples)");
+    refuses(&[&a, &steps], &[], "have no setting in common");
+    refuses(&[&a, &dir.path().join("none")], &[], "run.json");
+    let pictures = elucidate().args(["plot-samplers"]).args([&a, &data]).assert().failure();
+    assert!(String::from_utf8_lossy(&pictures.get_output().stderr).contains("data_sha256"));
+    Ok(())
+}
+
+/// The bytes of every PNG in a folder.
+fn pictures(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut pictures = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "png") {
+            pictures.insert(path.clone(), fs::read(path)?);
+        }
+    }
+    Ok(pictures)
+}
+
+#[test]
+fn every_chart_comes_back_as_it_was() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let results = dir.path().join("results");
+    let mut table = rows(&[100.0, 101.5], &[90.25, 0.1 + 0.2]);
+    let swept = |rho| SampleRow { rho: Some(rho), n: 1024, classes: None, ..table[0].clone() };
+    let swept = [swept(1.0), swept(7.0)];
+    table.iter_mut().for_each(|row| row.classes = Some("1-2-3-4-5-6-7-8-9-10".into()));
+    table.extend(swept);
+    let folder = run(&results, "a", &table)?;
+    let histogram = Series::line("bars", vec![(0.1, 1.0 / 3.0), (0.3, 0.7)]);
+    let series = [
+        Series { role: Role::Bars, ..histogram },
+        Series::with_std_errs("line", vec![(0.1, 1e-17), (0.3, f64::MAX.sqrt().recip())], vec![0.1, 0.2]),
+    ];
+    save_curves(&folder, "training_sigma", &series)?;
+    save_curves(&folder, "numbers_without_a_chart", &series)?;
+    let epoch = TrainRow {
+        epoch: 1,
+        step: 10,
+        images: 320,
+        lr: 0.1,
+        train_loss: 0.3,
+        test_loss: 0.25,
+        images_per_second: 800.0,
+        seconds: 1.0,
+    };
+    save_training(&folder, "", &[epoch.clone(), TrainRow { epoch: 2, train_loss: 0.2, ..epoch.clone() }])?;
+    save_training(&folder, "alpha_bar", &[epoch])?;
+    draw_samples(&folder)?;
+    let before = pictures(&folder)?;
+    assert_eq!(before.len(), 6);
+    for path in before.keys() {
+        fs::remove_file(path)?;
+    }
+    elucidate().arg("plots").current_dir(dir.path()).assert().success();
+    assert!(pictures(&folder)? == before, "other bytes");
+    // A damaged CSV is named.
+    fs::write(folder.join("train.csv"), "epoch,step\n1,x\n")?;
+    let output = elucidate().arg("plots").arg(&folder).assert().failure();
+    assert!(String::from_utf8_lossy(&output.get_output().stderr).contains("train.csv"));
+    Ok(())
+}
+
+#[test]
+fn runs_are_drawn_in_one_picture() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let swept = |rho, fid| SampleRow { rho: Some(rho), fid, n: 1024, ..sample_row() };
+    let table = [rows(&[100.0], &[90.0]), vec![swept(1.0, 300.0), swept(7.0, 100.0)]].concat();
+    let (a, b) = (run(dir.path(), "a", &table)?, run(dir.path(), "b", &table)?);
+    for command in ["plot-rho", "plot-samplers"] {
+        let out = dir.path().join(format!("{command}.png"));
+        elucidate().arg(command).args([&a, &b]).arg("--out").arg(&out).assert().success();
+        assert!(out.exists());
+    }
+    let none = run(dir.path(), "c", &rows(&[100.0], &[90.0]))?;
+    let output = elucidate().arg("plot-rho").arg(&none).assert().failure();
+    let text = String::from_utf8_lossy(&output.get_output().stderr).into_owned();
+    assert!(text.contains("ρ"), "{text}");
+    fs::metadata(dir.path().join("plot-rho.png")).context("the picture")?;
+    Ok(())
+}
