@@ -7,6 +7,9 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
+/// Beside the names there are at least so many pixels.
+const NARROWEST: u32 = 640;
+
 /// A value of a [`DotChart`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Dot {
@@ -75,9 +78,12 @@ impl DotChart {
         let row = 22 + 16 * self.sets.len() as u32;
         let legend = if self.sets.len() > 1 { 26 * self.sets.len() as u32 + 20 } else { 0 };
         let height = 150 + legend + row * self.rows.len() as u32;
+        let widths = self.rows.iter().map(|row| text_width(row, TEXT)).collect::<Result<Vec<_>>>()?;
+        let labels = widths.into_iter().max().unwrap_or(0) + 16;
+        let width = SIZE.0.max(labels + NARROWEST);
         // In rows, as the chart's y axis counts.
         let air = f64::from(legend) / f64::from(row);
-        draw(path, (SIZE.0, height), |area| self.paint(area, air))
+        draw(path, (width, height), |area| self.paint(area, labels, air))
     }
 
     /// Every dot with its row.
@@ -102,10 +108,10 @@ impl DotChart {
         Axis::around(ends.into_iter(), Scale::Linear, (0.01, 0.01))
     }
 
-    fn paint(&self, area: &Area, air: f64) -> Result<()> {
-        let widths = self.rows.iter().map(|row| text_width(row, TEXT)).collect::<Result<Vec<_>>>()?;
-        let label_width = widths.into_iter().max().unwrap_or(0) + 16;
-        let x = self.axis(f64::from(SIZE.0.saturating_sub(label_width + MARGIN + MARGIN_RIGHT)))?;
+    /// Draws it with `label_width` pixels for the names at the left and `air` rows above the first one.
+    fn paint(&self, area: &Area, label_width: u32, air: f64) -> Result<()> {
+        let width = area.dim_in_pixel().0;
+        let x = self.axis(f64::from(width.saturating_sub(label_width + MARGIN + MARGIN_RIGHT)))?;
         let x_ticks = x.ticks().len();
         let (left, right) = (x.range.start, x.range.end);
         let rows = self.rows.len() as f64;
