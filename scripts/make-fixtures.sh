@@ -3,7 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python3 -m venv target/fixtures-venv
-target/fixtures-venv/bin/pip install -q torch diffusers numpy scipy safetensors
-for script in tests/fixtures/unet/make.py tests/fixtures/optim/make.py tests/fixtures/make_fid_kid.py; do
-    target/fixtures-venv/bin/python "$script"
+target/fixtures-venv/bin/pip install -q torch torchvision diffusers numpy scipy safetensors tqdm torchdiffeq torchsde prdc
+# Most of what k-diffusion asks for is for training.
+target/fixtures-venv/bin/pip install -q --no-deps k-diffusion
+for script in unet/make.py optim/make.py samplers/make.py make_fid_kid.py make_prdc.py; do
+    target/fixtures-venv/bin/python "tests/fixtures/$script"
 done

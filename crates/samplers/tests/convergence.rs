@@ -2,28 +2,17 @@
 //! probability-flow ODE at their order, and stochastic ones keep the data's variance.
 
 use candle_core::{DType, Device, Result, Tensor};
-use elucidate_samplers::{Churn, Denoiser, Sampler};
+use elucidate_samplers::{Churn, Sampler};
 use elucidate_schedules::karras_sigmas;
+use mixture::Mixture;
 use rand::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use std::cell::RefCell;
 
-/// Data from the mixture ½·N(−mean, std²) + ½·N(mean, std²), each element by itself.
-#[derive(Debug, Clone, Copy)]
-struct Mixture {
-    mean: f64,
-    std: f64,
-}
+#[path = "common/mixture.rs"]
+mod mixture;
 
 impl Mixture {
-    /// E[y | y + σn = x].
-    fn posterior_mean(&self, x: f64, sigma: f64) -> f64 {
-        let (data, total) = (self.std.powi(2), self.std.powi(2) + sigma.powi(2));
-        let right = 1.0 / (1.0 + (-2.0 * x * self.mean / total).exp());
-        let given = |mean: f64| (data * x + sigma.powi(2) * mean) / total;
-        right * given(self.mean) + (1.0 - right) * given(-self.mean)
-    }
-
     /// P(y + σn < x).
     fn cdf(&self, x: f64, sigma: f64) -> f64 {
         let total = self.std.hypot(sigma);
@@ -41,16 +30,6 @@ impl Mixture {
             if self.cdf(middle, to) < quantile { low = middle } else { high = middle }
         }
         (low + high) / 2.0
-    }
-}
-
-impl Denoiser for Mixture {
-    fn denoise(&self, x: &Tensor, sigma: &Tensor) -> Result<Tensor> {
-        let (xs, sigmas) = (x.flatten_all()?.to_vec1::<f64>()?, sigma.to_vec1::<f64>()?);
-        let per_image = xs.len() / sigmas.len();
-        let values: Vec<f64> =
-            xs.iter().enumerate().map(|(i, &x)| self.posterior_mean(x, sigmas[i / per_image])).collect();
-        Tensor::from_vec(values, x.shape(), x.device())
     }
 }
 

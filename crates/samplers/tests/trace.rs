@@ -1,0 +1,128 @@
+//! The example `trace`: what it writes is the library's, and bad input gets one line.
+
+use assert_cmd::Command;
+use candle_core::{DType, Device, Result, Tensor};
+use elucidate_samplers::{Churn, Sampler};
+use elucidate_schedules::karras_sigmas;
+use mixture::Mixture;
+use predicates::prelude::*;
+use std::collections::HashMap;
+use std::path::Path;
+use tempfile::TempDir;
+
+#[path = "common/mixture.rs"]
+mod mixture;
+
+/// The example's binary, which `cargo test` builds beside the folder of this test's, on `input` of the folder.
+fn trace(folder: &TempDir, input: &str, arguments: &[&str]) -> assert_cmd::assert::Assert {
+    let this = std::env::current_exe().unwrap();
+    let example = this.ancestors().nth(2).unwrap().join("examples/trace");
+    // With RUST_BACKTRACE, candle's errors bring a backtrace along.
+    let mut command = Command::new(example);
+    command.env_remove("RUST_BACKTRACE").args(arguments);
+    command
+        .arg("--input")
+        .arg(folder.path().join(input))
+        .arg("--output")
+        .arg(folder.path().join("out"))
+        .assert()
+}
+
+fn results(folder: &TempDir, arguments: &[&str]) -> HashMap<String, Tensor> {
+    trace(folder, "in", arguments).success();
+    candle_core::safetensors::load(folder.path().join("out"), &Device::Cpu).unwrap()
+}
+
+fn save(folder: &Path, file: &str, name: &str, tensor: &Tensor) {
+    tensor.save_safetensors(name, folder.join(file)).unwrap();
+}
+
+fn values(tensor: &Tensor) -> Vec<f64> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn what_it_writes_is_the_librarys() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let x = Tensor::new(&[[30f32, -70.0, 5.0], [-12.0, 0.5, 90.0]], &Device::Cpu)?;
+    save(folder.path(), "in", "x", &x);
+    let (x, data) = (x.to_dtype(DType::F64)?, Mixture { mean: 0.3, std: 0.1 });
+    let sigmas = karras_sigmas(6, 0.002, 80.0, 5.0).expect("steps that are possible");
+    let churn = Churn { s_churn: 0.7, ..Churn::default() };
+    for (sampler, options, noises) in [
+        (Sampler::Euler, &["--sampler=euler"][..], 0),
+        (Sampler::EulerAncestral { eta: 0.8 }, &["--sampler=euler_ancestral", "--eta=0.8"], 5),
+        (Sampler::Heun { churn: Churn::default() }, &["--sampler=heun"], 0),
+        (Sampler::Heun { churn }, &["--sampler=heun", "--s-churn=0.7"], 6),
+        (Sampler::Lms { order: 3 }, &["--sampler=lms", "--order=3"], 0),
+    ] {
+        let rest = ["--steps=6", "--rho=5", "--sigma-min=0.002", "--mean=0.3", "--std=0.1", "--seed=4"];
+        let found = results(&folder, &[options, &rest].concat());
+        assert_eq!(values(&found["sigmas"]), sigmas);
+        assert_eq!(found["steps"].dims(), [7, 2, 3]);
+        assert_eq!(values(&found["steps"].get(0)?), values(&x));
+        assert_eq!(values(&found["steps"].get(6)?), values(&found["out"]));
+        let noise = found.get("noise");
+        assert_eq!(noise.map_or(0, |noise| noise.dims()[0]), noises);
+        let mut k = 0;
+        let mut replay = |_: &Tensor| {
+            k += 1;
+            noise.expect("noise is written where it is asked for").get(k - 1)
+        };
+        let out = sampler.sample(&data, &x, &sigmas, &mut replay)?;
+        assert_eq!(values(&out), values(&found["out"]), "{options:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn it_takes_any_shape() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    for shape in [&[][..], &[1], &[2, 1, 3, 2, 1]] {
+        save(folder.path(), "in", "x", &Tensor::full(3f32, shape, &Device::Cpu)?.to_dtype(DType::BF16)?);
+        let found = results(&folder, &["--sampler=heun", "--steps=3", "--s-churn=1"]);
+        assert_eq!(found["out"].dims(), shape);
+        assert_eq!(found["steps"].dims(), [&[4], shape].concat());
+        assert_eq!(found["noise"].dims(), [&[3], shape].concat());
+    }
+    Ok(())
+}
+
+#[test]
+fn bad_input_is_refused_in_one_line() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    save(path, "in", "x", &Tensor::new(&[1f32, 2.0], &Device::Cpu)?);
+    save(path, "unnamed", "y", &Tensor::new(&[1f32], &Device::Cpu)?);
+    save(path, "nan", "x", &Tensor::new(&[1.0, f32::NAN], &Device::Cpu)?);
+    save(path, "whole_numbers", "x", &Tensor::new(&[1u32, 2], &Device::Cpu)?);
+    save(path, "none", "x", &Tensor::zeros((0, 3), DType::F32, &Device::Cpu)?);
+    let whole = std::fs::read(path.join("in")).unwrap();
+    std::fs::write(path.join("truncated"), &whole[..whole.len() - 1]).unwrap();
+    for (input, option, complaint) in [
+        ("in", "--steps=0", "0 steps"),
+        ("in", "--rho=-7", "rho -7"),
+        ("in", "--sigma-min=80", "0 < sigma_min < sigma_max"),
+        ("in", "--sigma-min=-1", "0 < sigma_min < sigma_max"),
+        ("in", "--sigma-max=inf", "must be finite"),
+        ("in", "--mean=1e308", "not finite"),
+        ("in", "--std=0", "--std 0"),
+        ("in", "--std=nan", "--std NaN"),
+        ("in", "--mean=inf", "--mean inf"),
+        ("in", "--eta=1.5", "--eta 1.5"),
+        ("in", "--s-churn=-1", "--s-churn -1"),
+        ("in", "--order=5", "--order 5"),
+        ("missing", "--seed=0", "missing"),
+        ("truncated", "--seed=0", "damaged"),
+        ("unnamed", "--seed=0", "lacks tensor x"),
+        ("nan", "--seed=0", "not finite"),
+        ("whole_numbers", "--seed=0", "give floats"),
+        ("none", "--seed=0", "empty"),
+    ] {
+        let one_line = predicate::str::is_match("^error: [^\n]+\n$").unwrap();
+        let assert = trace(&folder, input, &["--sampler=heun", option]).failure().stdout("").stderr(one_line);
+        assert.stderr(predicate::str::contains(complaint));
+        assert!(!path.join("out").exists());
+    }
+    Ok(())
+}
