@@ -202,6 +202,14 @@ fn of_sweep(rows: &[SampleRow], row: &SampleRow) -> bool {
     rows.iter().any(|other| other.n == row.n && other.rho != row.rho && without_rho(other) == key)
 }
 
+/// A row's setting, and its number of samples where this is not the usual `n`.
+fn label_among(row: &SampleRow, n: usize) -> String {
+    match row.n == n {
+        true => row.label(),
+        false => format!("{}, {} samples", row.label(), row.n),
+    }
+}
+
 /// FID of every sampler and yardstick, a colour for each run; the first run's floor as a line. None where nothing but real
 /// images was scored.
 pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
@@ -210,10 +218,7 @@ pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
     };
     let tables: Vec<Vec<SampleRow>> = runs.iter().map(shown).collect();
     let n = tables.iter().flatten().next()?.n;
-    let label = |row: &SampleRow| match row.n == n {
-        true => row.label(),
-        false => format!("{}, {} samples", row.label(), row.n),
-    };
+    let label = |row: &SampleRow| label_among(row, n);
     let is_floor = |row: &SampleRow| row.sampler == "real" && row.n == n;
     let mut rows: Vec<String> = vec![];
     for row in tables.iter().flatten().filter(|row| !is_floor(row)) {
@@ -299,6 +304,7 @@ const CLASSES: [&str; 10] = [
 
 /// What the classifier takes each setting's samples for, under the same of real images.
 fn classes(rows: &[SampleRow]) -> Option<ShareTable> {
+    let n = rows.first()?.n;
     let shares = |summary: &Summary| -> Option<(String, Vec<f64>)> {
         let mut sums = vec![0.0; CLASSES.len()];
         for row in summary.rows() {
@@ -307,7 +313,7 @@ fn classes(rows: &[SampleRow]) -> Option<ShareTable> {
             }
         }
         let all: f64 = sums.iter().sum();
-        Some((summary.first().label(), sums.iter().map(|sum| sum / all).collect()))
+        Some((label_among(summary.first(), n), sums.iter().map(|sum| sum / all).collect()))
     };
     let shown = rows.iter().filter(|row| !of_sweep(rows, row));
     let rows: Vec<_> = Summary::all(shown).iter().filter_map(shares).collect();
