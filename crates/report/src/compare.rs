@@ -121,7 +121,11 @@ pub fn difference_chart(differences: &[Difference]) -> DotChart {
     let mut rows: Vec<String> = vec![];
     let mut others: Vec<&str> = vec![];
     let within_one_run = differences.iter().all(|d| d.other == d.setting);
-    let name = |d: &Difference| format!("{}, {} samples", d.setting, d.n);
+    let usual = differences.first().map_or(0, |d| d.n);
+    let name = |d: &Difference| match d.n == usual {
+        true => d.setting.clone(),
+        false => format!("{}, {} samples", d.setting, d.n),
+    };
     for difference in differences {
         if !rows.contains(&name(difference)) {
             rows.push(name(difference));

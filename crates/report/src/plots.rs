@@ -241,7 +241,7 @@ pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
     let floor = Summary::all(tables[0].iter().filter(|row| is_floor(row)));
     let reference = floor.first().map(|floor| ("real images".to_string(), floor.figure(Figure::Fid).mean));
     Some(DotChart {
-        title: format!("FID by sampler, {n} samples{}", seeds(tables.iter().flatten())),
+        title: format!("FID by sampler, {n} samples{}", seeds(&tables)),
         value_label: "FID against the test images (lower is better), ± its standard error".into(),
         rows,
         sets,
@@ -249,9 +249,10 @@ pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
     })
 }
 
-/// For a title: of how many seeds rows are.
-fn seeds<'a>(rows: impl IntoIterator<Item = &'a SampleRow>) -> String {
-    match Summary::all(rows.into_iter().filter(|row| !row.is_real())).iter().map(Summary::seeds).max() {
+/// For a title: of how many seeds the rows of runs are, at most.
+fn seeds(tables: &[Vec<SampleRow>]) -> String {
+    let of_run = |table: &Vec<SampleRow>| Summary::all(table).iter().map(Summary::seeds).max();
+    match tables.iter().filter_map(of_run).max() {
         Some(seeds) if seeds > 1 => format!(" of each of {seeds} seeds"),
         _ => String::new(),
     }

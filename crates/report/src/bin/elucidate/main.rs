@@ -9,6 +9,7 @@ use elucidate_report::{
     fid_by_rho, fid_by_sampler, write_csv,
 };
 use rayon::prelude::*;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -103,9 +104,14 @@ impl Picture {
     fn save(&self, default: &str, save: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let path = self.out.clone().unwrap_or_else(|| default.into());
         save(&path)?;
-        println!("{}", path.display());
+        say(&path.display().to_string());
         Ok(())
     }
+}
+
+/// Prints a line. Whoever closed the pipe has read enough: that is no failure.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn read(runs: &[PathBuf]) -> Result<Vec<ScoredRun>> {
@@ -123,11 +129,11 @@ fn compare(runs: &[PathBuf], against: Option<&str>, out: &Path) -> Result<()> {
         runs => compare_runs(runs)?,
     };
     ensure!(!differences.is_empty(), "{} has but one setting: there is nothing to compare", runs[0].name());
-    table::print(&runs, &differences);
     let (csv, png) = (out.with_extension("csv"), out.with_extension("png"));
     write_csv(&csv, &differences)?;
     difference_chart(&differences).save(&png)?;
-    println!("{}\n{}", csv.display(), png.display());
+    say(&table::text(&runs, &differences));
+    say(&format!("{}\n{}", csv.display(), png.display()));
     Ok(())
 }
 
@@ -143,7 +149,7 @@ fn plots(mut runs: Vec<PathBuf>) -> Result<()> {
         })
         .collect::<Result<_>>()?;
     for path in drawn.iter().flatten() {
-        println!("{}", path.display());
+        say(&path.display().to_string());
     }
     Ok(())
 }

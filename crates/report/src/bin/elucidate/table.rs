@@ -3,60 +3,64 @@
 use comfy_table::{CellAlignment, Table, presets};
 use elucidate_report::{Difference, RunRecord, ScoredRun};
 
-/// Prints what is compared and on what it rests, then a row for each difference.
-pub fn print(runs: &[ScoredRun], differences: &[Difference]) {
-    for run in runs {
-        let RunRecord { seed, git_revision, .. } = &run.record;
-        println!("{}: seed {seed}, revision {}", run.name(), git_revision.get(..12).unwrap_or(git_revision));
-    }
-    let revision = |run: &ScoredRun| run.record.git_revision.clone();
-    if runs.iter().any(|run| revision(run) != revision(&runs[0])) {
-        println!("note: the runs are of different git revisions");
+/// What is compared and on what it rests, then a row for each difference.
+pub fn text(runs: &[ScoredRun], differences: &[Difference]) -> String {
+    let mut lines: Vec<String> = runs.iter().map(heading).collect();
+    lines.extend(notes(runs, differences).iter().map(|note| format!("note: {note}")));
+    let base = differences.first().map_or("", |d| d.base.as_str());
+    lines.push(format!("compared with {base}; * marks differences of more than two standard errors"));
+    lines.push(table(runs.len() == 1, differences).to_string());
+    lines.join("\n")
+}
+
+fn heading(run: &ScoredRun) -> String {
+    let RunRecord { seed, git_revision, .. } = &run.record;
+    let revision = git_revision.get(..12).unwrap_or(git_revision);
+    format!("{}: seed {seed}, revision {revision}", run.name())
+}
+
+/// What a reader of the table should know.
+fn notes(runs: &[ScoredRun], differences: &[Difference]) -> Vec<&'static str> {
+    let mut notes = vec![];
+    if runs.iter().any(|run| run.record.git_revision != runs[0].record.git_revision) {
+        notes.push("the runs are of different git revisions");
     }
     if differences.iter().any(|d| d.paired_seeds == 0) {
-        println!(
-            "note: rows with 0 paired seeds rest on errors within the runs, not on differences seed by seed"
+        notes.push(
+            "0 paired seeds: the errors within the runs add, where differences seed by seed would be surer",
         );
     }
     if differences.iter().any(|d| d.base_seeds == 1 || d.other_seeds == 1) {
-        println!(
-            "note: of one seed, KID's error is that over subsets of the same samples, which is too small"
-        );
+        notes.push("of one seed, KID's error is that over subsets of the same samples, which is too small");
     }
+    notes
+}
+
+fn table(one_run: bool, differences: &[Difference]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    let one_run = runs.len() == 1;
-    let against = differences.first().map_or("", |d| d.base.as_str());
-    println!("compared with {against}; * marks differences of more than two standard errors");
-    let mut header =
-        vec!["setting", "n", "paired seeds", "FID there", "FID", "difference", "", "KID ×1000", ""];
-    if !one_run {
-        header.insert(0, "run");
-    }
-    table.set_header(header);
+    table.load_preset(presets::ASCII_MARKDOWN);
+    let names = if one_run { vec!["setting"] } else { vec!["run", "setting"] };
+    let numbers = ["n", "paired seeds", "FID there", "FID", "difference", "", "difference of KID", ""];
+    table.set_header(names.iter().chain(&numbers));
     for d in differences {
         let mark = |differs: bool| if differs { "*" } else { "" }.to_string();
-        let mut row = vec![
-            d.setting.clone(),
+        let names = if one_run { vec![d.setting.clone()] } else { vec![d.other.clone(), d.setting.clone()] };
+        let numbers = [
             d.n.to_string(),
             d.paired_seeds.to_string(),
             with_error(d.base_fid, d.base_fid_std_err),
             with_error(d.fid, d.fid_std_err),
             with_error(d.fid_difference, d.fid_difference_std_err),
             mark(d.fid_differs),
-            with_error(1000.0 * d.kid_difference, d.kid_difference_std_err.map(|error| 1000.0 * error)),
+            with_error(d.kid_difference, d.kid_difference_std_err),
             mark(d.kid_differs),
         ];
-        if !one_run {
-            row.insert(0, d.other.clone());
-        }
-        table.add_row(row);
+        table.add_row(names.into_iter().chain(numbers));
     }
-    let left = if one_run { 1 } else { 2 };
-    for column in table.column_iter_mut().skip(left) {
+    for column in table.column_iter_mut().skip(names.len()) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    println!("{table}");
+    table
 }
 
 fn with_error(mean: f64, std_err: Option<f64>) -> String {
