@@ -105,7 +105,7 @@ pub struct Table {
     scorer: Scorer,
     sigma_data: Option<f64>,
     rows: Vec<SampleRow>,
-    /// FID over 1/n of each setting's first seed, where FID∞ is asked for.
+    /// FID over 1/n of each setting's first seed, above its FID∞, where that is asked for.
     fid_by_n: Vec<Series>,
 }
 
@@ -237,10 +237,11 @@ impl Table {
         if run.settings.fid_infinity {
             let by_n = FidByN::new(&self.scorer.reference, &score.features, seed)?;
             row.fid_infinity = Some(by_n.infinity);
-            if seed == run.settings.seed {
-                let points = by_n.points.iter().map(|&(n, fid)| (1.0 / n as f64, fid));
-                let points = [(0.0, by_n.infinity)].into_iter().chain(points).collect();
-                self.fid_by_n.push(Series::line(format!("{label}, {} samples", row.n), points));
+            let yardstick = row.is_real() && row.sampler != "real";
+            if seed == run.settings.seed && row.n == run.settings.samples && !yardstick {
+                let points = by_n.points.iter().map(|&(n, fid)| (1.0 / n as f64, fid - by_n.infinity));
+                let points = [(0.0, 0.0)].into_iter().chain(points).collect();
+                self.fid_by_n.push(Series::line(label.clone(), points));
             }
         }
         let (fid, kid, error) = (row.fid, row.kid, score.fid_std_err);

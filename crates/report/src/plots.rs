@@ -66,7 +66,7 @@ const CURVES: &[Curves] = &[
         "ᾱ",
     ),
     log_y("largest_along", "The value of x_t farthest from 0 at each step", "step", "largest |x_t|"),
-    even("fid_by_n", "FID over 1/n, and the line through it: at 0, FID∞", "1/n", "FID"),
+    even("fid_by_n", "What FID owes to the number of samples", "1/n", "FID of n samples − FID∞"),
 ];
 
 /// A point of a chart as its CSV holds it.

@@ -192,7 +192,7 @@ impl LineChart {
             ys.extend(series.points.iter().map(|p| p.1).chain([0.0]));
         }
         let entries = self.series.len();
-        let air = if entries > 1 { 0.05 + 0.09 * entries as f64 } else { 0.05 };
+        let air = if entries > 1 { 0.05 + 0.1 * entries as f64 } else { 0.05 };
         let x = Axis::around(xs.into_iter(), self.x_scale, (0.02, 0.02))?;
         Ok((x, Axis::around(ys.into_iter(), self.y_scale, (0.04, air))?))
     }
