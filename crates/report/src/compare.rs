@@ -75,14 +75,18 @@ pub fn compare_runs(runs: &[ScoredRun]) -> Result<Vec<Difference>> {
     let mut differences = vec![];
     for run in others {
         let before = differences.len();
-        for other in Summary::all(&run.rows) {
-            let setting = other.first().setting();
-            let same: Vec<&Summary> = bases.iter().filter(|b| b.first().setting() == setting).collect();
-            match same.iter().find(|b| b.first().n == other.first().n) {
+        let others = Summary::all(&run.rows);
+        let alike = |a: &Summary, b: &Summary| a.first().setting() == b.first().setting();
+        let equal = |a: &Summary, b: &Summary| alike(a, b) && a.first().n == b.first().n;
+        for other in &others {
+            let same: Vec<&Summary> = bases.iter().filter(|base| alike(base, other)).collect();
+            // Of a setting that has several numbers of samples, those that both have will do.
+            let comparable = others.iter().any(|o| alike(o, other) && same.iter().any(|base| equal(base, o)));
+            match same.iter().find(|base| equal(base, other)) {
                 Some(same) => {
-                    differences.push(Difference::of((&base.name(), same), (&run.name(), &other)));
+                    differences.push(Difference::of((&base.name(), same), (&run.name(), other)));
                 }
-                None if same.is_empty() => {}
+                None if same.is_empty() || comparable => {}
                 None => bail!(
                     "{} and {} cannot be compared: {} differs in n ({} and {} samples), on which FID depends",
                     base.name(),

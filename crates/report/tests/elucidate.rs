@@ -137,6 +137,11 @@ fn what_cannot_be_compared_is_refused_by_the_name_of_its_column() -> Result<()> 
     refuses(&[&a, &n_real], &[], "differ in n_real (10000 and 5000)");
     refuses(&[&a, &n], &[], "heun 20 differs in n (2048 and 512 samples)");
     refuses(&[&a, &steps], &[], "have no setting in common");
+    // Where a setting has rows of several n, those of a common n are compared.
+    let fewer = base.iter().cloned().map(|row| SampleRow { n: 512, ..row });
+    let both = run(dir.path(), "both", &base.iter().cloned().chain(fewer).collect::<Vec<_>>())?;
+    let (found, _) = compare(dir.path(), &[&a, &both], &[])?;
+    assert_eq!(found.len(), 2);
     refuses(&[&a, &dir.path().join("none")], &[], "run.json");
     let pictures = elucidate().args(["plot-samplers"]).args([&a, &data]).assert().failure();
     assert!(String::from_utf8_lossy(&pictures.get_output().stderr).contains("data_sha256"));
