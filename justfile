@@ -1,3 +1,5 @@
+set positional-arguments
+
 [private]
 default:
     @just --list --unsorted
@@ -10,54 +12,54 @@ data:
 # The cosine schedule: train, sample with DDIM and with Karras's samplers, score, draw (options: just exp-22-cosine --help)
 [group('experiments')]
 exp-22-cosine *ARGS: data
-    cargo run --release -p exp-22-cosine -- {{ ARGS }}
+    cargo run --release -p exp-22-cosine -- "$@"
 
 # Predicting the noise level: train, measure against constants and without the logit, draw
 [group('experiments')]
 exp-22-noise-pred *ARGS: data
-    cargo run --release -p exp-22-noise-pred -- {{ ARGS }}
+    cargo run --release -p exp-22-noise-pred -- "$@"
 
 # Diffusion without t: train, sample plainly and with estimates of the noise level (makes the other two's models if need be)
 [group('experiments')]
 exp-22-no-t *ARGS: data
     @ls results/22_cosine/*/model/config.json >/dev/null 2>&1 || {{ just_executable() }} exp-22-cosine
     @ls results/22_noise_pred/*/model/config.json >/dev/null 2>&1 || {{ just_executable() }} exp-22-noise-pred
-    cargo run --release -p exp-22-no-t -- {{ ARGS }}
+    cargo run --release -p exp-22-no-t -- "$@"
 
 # Karras preconditioning: train, sample with every sampler, score, draw (options: just exp-23-karras --help)
 [group('experiments')]
 exp-23-karras *ARGS: data
-    cargo run --release -p exp-23-karras -- {{ ARGS }}
+    cargo run --release -p exp-23-karras -- "$@"
 
 # Which settings of runs differ by more than their errors; of one run, its settings (just compare RUN RUN…)
 [group('results')]
 compare *ARGS:
-    cargo run --release -q -p elucidate-report -- compare {{ ARGS }}
+    cargo run --release -q -p elucidate-report -- compare "$@"
 
 # Draw every chart again from its CSV: of all runs, or of those given
 [group('results')]
 plots *ARGS:
-    cargo run --release -q -p elucidate-report -- plots {{ ARGS }}
+    cargo run --release -q -p elucidate-report -- plots "$@"
 
 # FID by ρ of any number of runs in one picture
 [group('results')]
 plot-rho *ARGS:
-    cargo run --release -q -p elucidate-report -- plot-rho {{ ARGS }}
+    cargo run --release -q -p elucidate-report -- plot-rho "$@"
 
 # FID by sampler of any number of runs in one picture
 [group('results')]
 plot-samplers *ARGS:
-    cargo run --release -q -p elucidate-report -- plot-samplers {{ ARGS }}
+    cargo run --release -q -p elucidate-report -- plot-samplers "$@"
 
 # Train the classifier whose features FID and KID use, and overwrite its committed weights
 [group('experiments')]
 train-classifier *ARGS: data
-    cargo run --release -p elucidate-metrics --bin train-classifier -- {{ ARGS }}
+    cargo run --release -p elucidate-metrics --bin train-classifier -- "$@"
 
 # Run all tests
 [group('development')]
 test *ARGS: data
-    cargo test --workspace {{ ARGS }}
+    cargo test --workspace "$@"
 
 # Check formatting, lints and documentation
 [group('development')]
@@ -69,12 +71,12 @@ lint:
 # Time the kernels, training steps and sampling (one UNet alone: just bench --preset lesson --batch-size 64 …)
 [group('development')]
 bench *ARGS:
-    scripts/bench.sh {{ ARGS }}
+    scripts/bench.sh "$@"
 
 # Time them in alternation with PyTorch, fetched into target/ (options: --candle, --bf16, --rounds 3, --blocks 16,32,64 …)
 [group('development')]
 bench-torch *ARGS:
-    scripts/bench-torch.sh {{ ARGS }}
+    scripts/bench-torch.sh "$@"
 
 # Compile with CUDA's kernels, GPU or not (fetches NVIDIA's compiler as Python packages)
 [group('development')]
@@ -84,7 +86,7 @@ check-cuda:
 # Compare FID, KID, UNet, samplers and optimiser with other software, fetched into target/ (--seed N repeats a check)
 [group('development')]
 check-references *ARGS:
-    scripts/check-references.sh {{ ARGS }}
+    scripts/check-references.sh "$@"
 
 # Make the fixtures of the tests anew with PyTorch, diffusers, k-diffusion and NumPy
 [group('development')]
