@@ -1,6 +1,7 @@
 //! Comparison: which settings differ by more than their errors.
 
 use crate::charts::{Dot, DotChart, DotSet};
+use crate::plots::label_among;
 use crate::record::{SampleRow, ScoredRun};
 use crate::summary::{Figure, Summary, check_comparable};
 use anyhow::{Context, Result, bail, ensure};
@@ -126,10 +127,7 @@ pub fn difference_chart(differences: &[Difference]) -> DotChart {
     let mut others: Vec<&str> = vec![];
     let within_one_run = differences.iter().all(|d| d.other == d.setting);
     let usual = differences.first().map_or(0, |d| d.n);
-    let name = |d: &Difference| match d.n == usual {
-        true => d.setting.clone(),
-        false => format!("{}, {} samples", d.setting, d.n),
-    };
+    let name = |d: &Difference| label_among(&d.setting, d.n, usual);
     for difference in differences {
         if !rows.contains(&name(difference)) {
             rows.push(name(difference));

@@ -202,11 +202,11 @@ fn of_sweep(rows: &[SampleRow], row: &SampleRow) -> bool {
     rows.iter().any(|other| other.n == row.n && other.rho != row.rho && without_rho(other) == key)
 }
 
-/// A row's setting, and its number of samples where this is not the usual `n`.
-fn label_among(row: &SampleRow, n: usize) -> String {
-    match row.n == n {
-        true => row.label(),
-        false => format!("{}, {} samples", row.label(), row.n),
+/// A setting's `label`, and its number of samples `n` where this is not the `usual` one.
+pub(crate) fn label_among(label: &str, n: usize, usual: usize) -> String {
+    match n == usual {
+        true => label.to_string(),
+        false => format!("{label}, {n} samples"),
     }
 }
 
@@ -218,7 +218,7 @@ pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
     };
     let tables: Vec<Vec<SampleRow>> = runs.iter().map(shown).collect();
     let n = tables.iter().flatten().next()?.n;
-    let label = |row: &SampleRow| label_among(row, n);
+    let label = |row: &SampleRow| label_among(&row.label(), row.n, n);
     let is_floor = |row: &SampleRow| row.sampler == "real" && row.n == n;
     let mut rows: Vec<String> = vec![];
     for row in tables.iter().flatten().filter(|row| !is_floor(row)) {
@@ -314,7 +314,10 @@ fn classes(rows: &[SampleRow]) -> Option<ShareTable> {
             }
         }
         let all: f64 = sums.iter().sum();
-        Some((label_among(summary.first(), n), sums.iter().map(|sum| sum / all).collect()))
+        Some((
+            label_among(&summary.first().label(), summary.first().n, n),
+            sums.iter().map(|sum| sum / all).collect(),
+        ))
     };
     let shown = rows.iter().filter(|row| !of_sweep(rows, row));
     let rows: Vec<_> = Summary::all(shown).iter().filter_map(shares).collect();
