@@ -61,6 +61,11 @@ train-classifier *ARGS: data
 test *ARGS: data
     cargo test --workspace "$@"
 
+# Kill smoke runs over and over, go on with them, and compare them with runs that nobody disturbed
+[group('development')]
+torture: data
+    cargo test --release -p exp-23-karras --test torture -- --include-ignored --nocapture --test-threads 1
+
 # Check formatting, lints and documentation
 [group('development')]
 lint:

@@ -3,34 +3,17 @@
 
 mod common;
 
-use anyhow::{Context, Result, ensure};
-use common::{has_files, refuses};
+use anyhow::Result;
+use common::{has_files, other, refuses};
 use elucidate_report::{RunRecord, SampleRow, read_csv, read_json};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_exp-22-no-t");
-
-/// Another experiment's binary, beside this one's: built where this package was tested alone.
-fn other(name: &str) -> Result<String> {
-    let own = Path::new(BINARY);
-    let path = own.with_file_name(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    if !path.exists() {
-        let profile = own.parent().and_then(Path::file_name).context("the folder of a profile")?;
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "-p", name]);
-        if profile == "release" {
-            cargo.arg("--release");
-        }
-        ensure!(cargo.status()?.success(), "cannot build {name}");
-    }
-    Ok(path.to_string_lossy().into_owned())
-}
 
 /// The model folder of a smoke run of another experiment.
 fn model_of(name: &str, options: &[&str], dir: &Path) -> Result<PathBuf> {
     let out = dir.join(name);
-    common::smoke(&other(name)?, &out).args(options).assert().success();
+    common::smoke(&other(BINARY, name)?, &out).args(options).assert().success();
     Ok(out.join("model"))
 }
 

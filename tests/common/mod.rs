@@ -1,5 +1,7 @@
 //! What the end-to-end tests of all experiments share.
+#![allow(dead_code)] // Each test file uses its part.
 
+use anyhow::{Context, Result, ensure};
 use assert_cmd::Command;
 use predicates::prelude::*;
 use std::fs;
@@ -7,9 +9,30 @@ use std::path::Path;
 
 /// The experiment's binary. Backtraces would come behind error messages.
 pub fn command(binary: &str) -> Command {
-    let mut command = Command::new(binary);
+    Command::from_std(plain(binary))
+}
+
+/// The same for a process that is not waited for.
+pub fn plain(binary: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(binary);
     command.env_remove("RUST_BACKTRACE").env_remove("RUST_LOG");
     command
+}
+
+/// Another experiment's binary, beside `own`: built where its package was tested alone.
+pub fn other(own: &str, name: &str) -> Result<String> {
+    let own = Path::new(own);
+    let path = own.with_file_name(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    if !path.exists() {
+        let profile = own.parent().and_then(Path::file_name).context("the folder of a profile")?;
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        cargo.args(["build", "-p", name]);
+        if profile == "release" {
+            cargo.arg("--release");
+        }
+        ensure!(cargo.status()?.success(), "cannot build {name}");
+    }
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// A run of it at smoke size into the folder `out`.

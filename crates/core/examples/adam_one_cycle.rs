@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::Init;
 use clap::Parser;
+use elucidate_core::files::read_tensors;
 use elucidate_core::optim::{Adam, OneCycle};
 use elucidate_core::params::Params;
 use elucidate_core::rng::Streams;
@@ -72,9 +73,7 @@ fn run(options: &Options) -> Result<()> {
 /// The tensors `parameters` (…) and `gradients` (steps, …) of a safetensors file, in f32.
 fn read(path: &Path) -> Result<(Tensor, Tensor)> {
     let file = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {file}"))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-        .with_context(|| format!("{file} is damaged or no safetensors file"))?;
+    let tensors = read_tensors(path, &Device::Cpu)?;
     let tensor = |name: &str| -> Result<Tensor> {
         let tensor = tensors.get(name).with_context(|| format!("{file} lacks tensor {name}"))?;
         let tensor = tensor.to_dtype(DType::F32)?;

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use clap::Parser;
+use elucidate_core::files::read_tensors;
 use elucidate_core::params::frozen;
 use elucidate_core::unet::{UNet2DModel, load_model};
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Puts the tensors `sample` (n,c,h,w) and `timestep` (n) of a safetensors file through a UNet; writes the tensor `out`.
@@ -40,7 +40,7 @@ fn run(options: &Options) -> Result<()> {
     elucidate_kernels::force_candle_ops(options.candle_ops);
     let (config, weights) = load_model(&options.model, &Device::Cpu)?;
     let model = UNet2DModel::new(&config, frozen(&weights, &Device::Cpu))?;
-    let inputs = read(&options.input)?;
+    let inputs = read_tensors(&options.input, &Device::Cpu)?;
     let input = |name: &str| -> Result<Tensor> {
         let tensor =
             inputs.get(name).with_context(|| format!("{} lacks tensor {name}", options.input.display()))?;
@@ -51,10 +51,4 @@ fn run(options: &Options) -> Result<()> {
         .with_context(|| format!("{} does not fit the model", options.input.display()))?;
     out.save_safetensors("out", &options.output)
         .with_context(|| format!("cannot write {}", options.output.display()))
-}
-
-fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
-    tensors.with_context(|| format!("{} is damaged or no safetensors file", path.display()))
 }

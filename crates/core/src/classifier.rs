@@ -67,6 +67,19 @@ impl ResidualClassifier {
         self.blocks(x, false)
     }
 
+    /// Features (n, f) to (n, outputs), with the running statistics.
+    ///
+    /// # Errors
+    /// When the shape does not fit.
+    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        self.last_layers(features, false)
+    }
+
+    fn last_layers(&self, features: &Tensor, train: bool) -> Result<Tensor> {
+        let values = self.linear.forward(features)?.unsqueeze(2)?.unsqueeze(3)?;
+        self.norm.forward(&FeatureMaps::new(&values)?, train)?.to_tensor()?.flatten_from(1)
+    }
+
     fn blocks(&self, x: &Tensor, train: bool) -> Result<Tensor> {
         let maps = FeatureMaps::new(x)?;
         self.blocks.iter().try_fold(maps, |x, block| block.forward(&x, train))?.to_tensor()?.flatten_from(1)
@@ -76,9 +89,7 @@ impl ResidualClassifier {
 impl ModuleT for ResidualClassifier {
     /// (n, in, 32, 32) to (n, outputs). `train` normalises by the batch's statistics and moves the running ones.
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let features = self.blocks(x, train)?;
-        let values = self.linear.forward(&features)?.unsqueeze(2)?.unsqueeze(3)?;
-        self.norm.forward(&FeatureMaps::new(&values)?, train)?.to_tensor()?.flatten_from(1)
+        self.last_layers(&self.blocks(x, train)?, train)
     }
 }
 

@@ -78,6 +78,15 @@ impl Params {
     }
 }
 
+/// Whether no value of it is infinite or not a number.
+///
+/// # Errors
+/// Those of the device.
+pub fn is_finite(tensor: &Tensor) -> Result<bool> {
+    // 0 times anything finite is 0.
+    Ok(tensor.affine(0.0, 0.0)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? == 0.0)
+}
+
 /// A builder over given tensors, for a model that is only evaluated.
 pub fn frozen(tensors: &Tensors, device: &Device) -> VarBuilder<'static> {
     let map: HashMap<String, Tensor> = tensors.iter().map(|(k, v)| (k.clone(), v.clone())).collect();

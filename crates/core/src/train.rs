@@ -1,6 +1,6 @@
 //! The trainer: it knows nothing of diffusion, prints nothing, and goes on from a checkpoint bit for bit.
 
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, previous};
 use crate::optim::{Adam, OneCycle};
 use crate::params::{Params, Tensors};
 use crate::rng::Streams;
@@ -10,8 +10,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,22 @@ pub struct TrainOptions {
     pub adam_eps: f64,
     /// Decay of the weights' average, in [0, 1); at 0 the average is the last weights.
     pub ema_decay: f64,
+}
+
+impl TrainOptions {
+    /// Steps in an epoch over `examples` examples; the last one may be smaller.
+    pub fn steps_per_epoch(&self, examples: usize) -> usize {
+        examples.div_ceil(self.batch_size)
+    }
+}
+
+/// Where a training's checkpoint is kept, and how often it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoints {
+    /// The file; the checkpoint before it is kept beside it.
+    pub path: PathBuf,
+    /// Time after which a step writes one, besides each epoch's end and a stop.
+    pub every: Duration,
 }
 
 /// A part of a batch.
@@ -61,6 +77,15 @@ pub struct EpochRecord {
     pub seconds: f64,
 }
 
+/// What is known of an epoch before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct EpochSoFar {
+    /// Sum of the examples' losses.
+    pub loss_sum: f64,
+    /// Seconds of training.
+    pub seconds: f64,
+}
+
 /// A step's progress.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepRecord {
@@ -90,19 +115,19 @@ pub enum Event<'a> {
 /// Why a training stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    /// The loss is not a number any more.
+    /// The loss or a weight is not a number any more.
     #[error(
-        "the loss is {loss} at step {step} of epoch {epoch} (learning rate {lr:.2e}): try a smaller --lr; {last_good}"
+        "{what} at step {step} of epoch {epoch} (learning rate {lr:.2e}): try a smaller --lr; {last_good}"
     )]
     NotFinite {
+        /// What is not finite.
+        what: String,
         /// Steps done.
         step: usize,
         /// The epoch, from 1.
         epoch: usize,
         /// The learning rate.
         lr: f64,
-        /// The loss.
-        loss: f64,
         /// Where the last good checkpoint is, or that there is none.
         last_good: String,
     },
@@ -112,9 +137,14 @@ pub enum TrainError {
     /// candle failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
-    /// The callback stopped it.
-    #[error("{0:#}")]
-    Stopped(anyhow::Error),
+    /// The callback stopped it; the checkpoint has been written.
+    #[error("the training was stopped after step {step}")]
+    Stopped {
+        /// Steps done.
+        step: usize,
+        /// What the callback says.
+        source: anyhow::Error,
+    },
 }
 
 /// A training under way.
@@ -126,11 +156,14 @@ pub struct Trainer {
     examples: usize,
     adam: Adam,
     history: Vec<EpochRecord>,
-    checkpoint: Option<PathBuf>,
+    so_far: EpochSoFar,
+    checkpoints: Option<Checkpoints>,
+    /// When the last checkpoint was written, or the training began.
+    checkpointed: Instant,
 }
 
 impl Trainer {
-    /// A new training of `params` on `examples` examples, at least 1. Each epoch's checkpoint goes to the file `checkpoint`.
+    /// A new training of `params` on `examples` examples, at least 1.
     ///
     /// # Errors
     /// Those of the device.
@@ -139,10 +172,9 @@ impl Trainer {
         options: TrainOptions,
         streams: &Streams,
         examples: usize,
-        checkpoint: Option<&Path>,
+        checkpoints: Option<Checkpoints>,
     ) -> Result<Self, TrainError> {
         let adam = Adam::new(params, options.adam_eps, options.ema_decay)?;
-        let checkpoint = checkpoint.map(Path::to_path_buf);
         Ok(Self {
             params: params.clone(),
             options,
@@ -150,33 +182,40 @@ impl Trainer {
             examples,
             adam,
             history: vec![],
-            checkpoint,
+            so_far: EpochSoFar::default(),
+            checkpoints,
+            checkpointed: Instant::now(),
         })
     }
 
-    /// Goes on from the checkpoint file, which must be of the same options, seed, examples and parameters.
+    /// Goes on from the newest checkpoint that is whole, which must be of the same options, seed, examples and parameters;
+    /// from the beginning where there is none yet.
     ///
     /// # Errors
-    /// When the file is missing, damaged, or of another training: one line that says what differs.
+    /// When all are damaged, or the newest is of another training or a newer version: one line that says what differs.
     pub fn resume(mut self, device: &Device) -> Result<Self, TrainError> {
-        if let Some(path) = &self.checkpoint {
-            let state = Checkpoint::read(path, device)?;
-            state.check(&self.options, &self.streams, self.examples, &self.params, path)?;
+        let Some(Checkpoints { path, .. }) = &self.checkpoints else { return Ok(self) };
+        if let Some((state, path)) = Checkpoint::read_newest(path, device)? {
+            state.check(&self.options, &self.streams, self.examples, &self.params, &path)?;
             self.params.assign(&state.weights)?;
             self.adam.restore(&state.adam)?;
-            self.history = state.history;
+            (self.history, self.so_far) = (state.history, state.so_far);
         }
         Ok(self)
     }
 
-    /// What it has done so far.
+    /// The epochs that it has done so far.
     pub fn history(&self) -> &[EpochRecord] {
         &self.history
     }
 
-    /// Steps in an epoch; the last one may be smaller.
+    /// The steps that it has done so far.
+    pub fn steps(&self) -> usize {
+        self.adam.state().step
+    }
+
     fn steps_per_epoch(&self) -> usize {
-        self.examples.div_ceil(self.options.batch_size)
+        self.options.steps_per_epoch(self.examples)
     }
 
     /// Trains to the end: `loss` gives a shard's mean loss (a scalar), `evaluate` a figure for the average of the
@@ -192,32 +231,33 @@ impl Trainer {
     ) -> Result<Tensors, TrainError> {
         let total_steps = self.options.epochs * self.steps_per_epoch();
         let schedule = OneCycle::new(self.options.max_lr, total_steps);
+        self.checkpointed = Instant::now();
         for epoch in self.history.len()..self.options.epochs {
-            let start = Instant::now();
             let train_loss = self.train_epoch(epoch, &schedule, &loss, &mut on_event)?;
-            let images_per_second = self.examples as f64 / start.elapsed().as_secs_f64();
+            let EpochSoFar { seconds, .. } = std::mem::take(&mut self.so_far);
+            let start = Instant::now();
             let test_loss = evaluate(&self.adam.state().ema)?;
-            let step = self.adam.state().step;
-            let (lr, _) = schedule.at(step - 1);
-            // The last step may have spoilt the weights without a loss to show it: they must not become a checkpoint.
-            self.finite(test_loss, step, epoch, lr)?;
+            let (lr, _) = schedule.at(self.steps() - 1);
+            self.check_loss(test_loss, self.steps(), epoch, lr)?;
+            let before = self.history.last().map_or(0.0, |e| e.seconds);
             self.history.push(EpochRecord {
                 epoch: epoch + 1,
-                step,
+                step: self.steps(),
                 images: ((epoch + 1) * self.examples) as u64,
                 lr,
                 train_loss,
                 test_loss,
-                images_per_second,
-                seconds: self.history.last().map_or(0.0, |e| e.seconds) + start.elapsed().as_secs_f64(),
+                images_per_second: self.examples as f64 / seconds,
+                seconds: before + seconds + start.elapsed().as_secs_f64(),
             });
-            self.write_checkpoint()?;
-            on_event(Event::Epoch(&self.history)).map_err(TrainError::Stopped)?;
+            self.write_checkpoint(epoch, lr)?;
+            let told = on_event(Event::Epoch(&self.history));
+            told.map_err(|source| TrainError::Stopped { step: self.steps(), source })?;
         }
         Ok(self.adam.state().ema.clone())
     }
 
-    /// Trains one epoch, counted from 0, and returns its mean loss.
+    /// Trains what is left of an epoch, counted from 0, and returns its mean loss.
     fn train_epoch(
         &mut self,
         epoch: usize,
@@ -225,37 +265,45 @@ impl Trainer {
         loss: &(impl Fn(&Shard) -> candle_core::Result<Tensor> + Sync),
         on_event: &mut impl FnMut(Event) -> anyhow::Result<()>,
     ) -> Result<f64, TrainError> {
-        let start = Instant::now();
-        let mut sum = 0.0;
-        let mut seen = 0;
-        for indices in self.order(epoch).chunks(self.options.batch_size) {
-            let step = self.adam.state().step;
+        let (start, before) = (Instant::now(), self.so_far.seconds);
+        let done = self.steps() - epoch * self.steps_per_epoch();
+        let mut seen = (done * self.options.batch_size).min(self.examples);
+        for indices in self.order(epoch).chunks(self.options.batch_size).skip(done) {
+            let step = self.steps();
             let (lr, beta1) = schedule.at(step);
             let first = (epoch * self.examples + seen) as u64;
             let (batch_loss, grads) = self.gradients(indices, first, loss)?;
-            self.finite(batch_loss, step + 1, epoch, lr)?;
+            self.check_loss(batch_loss, step + 1, epoch, lr)?;
             self.adam.step(&grads, lr, beta1)?;
             seen += indices.len();
-            sum += batch_loss * indices.len() as f64;
-            on_event(Event::Step(StepRecord {
+            self.so_far.loss_sum += batch_loss * indices.len() as f64;
+            self.so_far.seconds = before + start.elapsed().as_secs_f64();
+            let told = on_event(Event::Step(StepRecord {
                 step: step + 1,
                 total_steps: self.options.epochs * self.steps_per_epoch(),
                 epoch: epoch + 1,
                 loss: batch_loss,
                 lr,
-                images_per_second: seen as f64 / start.elapsed().as_secs_f64(),
-            }))
-            .map_err(TrainError::Stopped)?;
+                images_per_second: seen as f64 / self.so_far.seconds,
+            }));
+            if told.is_err() || self.checkpoint_is_due() {
+                self.write_checkpoint(epoch, lr)?;
+            }
+            told.map_err(|source| TrainError::Stopped { step: step + 1, source })?;
         }
-        Ok(sum / seen as f64)
+        Ok(self.so_far.loss_sum / self.examples as f64)
     }
 
     /// An error where `loss` is not a finite number; `step` counts from 1, `epoch` from 0.
-    fn finite(&self, loss: f64, step: usize, epoch: usize, lr: f64) -> Result<(), TrainError> {
-        if loss.is_finite() {
-            return Ok(());
+    fn check_loss(&self, loss: f64, step: usize, epoch: usize, lr: f64) -> Result<(), TrainError> {
+        match loss.is_finite() {
+            true => Ok(()),
+            false => Err(self.not_finite(format!("the loss is {loss}"), step, epoch, lr)),
         }
-        Err(TrainError::NotFinite { step, epoch: epoch + 1, lr, loss, last_good: self.last_good() })
+    }
+
+    fn not_finite(&self, what: String, step: usize, epoch: usize, lr: f64) -> TrainError {
+        TrainError::NotFinite { what, step, epoch: epoch + 1, lr, last_good: self.last_good() }
     }
 
     /// The examples of an epoch in the order of stream ("data order", epoch).
@@ -313,8 +361,14 @@ impl Trainer {
         Ok((f64::from(loss.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?), grads))
     }
 
-    fn write_checkpoint(&self) -> Result<(), TrainError> {
-        let Some(path) = &self.checkpoint else { return Ok(()) };
+    fn checkpoint_is_due(&self) -> bool {
+        self.checkpoints.as_ref().is_some_and(|c| self.checkpointed.elapsed() >= c.every)
+    }
+
+    /// Writes the state after a step of `epoch`, counted from 0, at rate `lr`. The step may have spoilt the weights without
+    /// a loss to show it: they must not become a checkpoint.
+    fn write_checkpoint(&mut self, epoch: usize, lr: f64) -> Result<(), TrainError> {
+        let Some(Checkpoints { path, .. }) = &self.checkpoints else { return Ok(()) };
         let state = Checkpoint {
             options: self.options.clone(),
             seed: self.streams.seed(),
@@ -322,14 +376,19 @@ impl Trainer {
             weights: self.params.snapshot()?,
             adam: self.adam.state().clone(),
             history: self.history.clone(),
+            so_far: self.so_far,
         };
-        Ok(state.write(path)?)
+        state.check_finite().map_err(|e| self.not_finite(e.to_string(), self.steps(), epoch, lr))?;
+        state.write(path)?;
+        self.checkpointed = Instant::now();
+        Ok(())
     }
 
     fn last_good(&self) -> String {
-        match &self.checkpoint {
-            Some(path) if path.exists() => format!("the last good checkpoint is {}", path.display()),
-            _ => "there is no checkpoint yet".to_string(),
+        let kept = self.checkpoints.iter().flat_map(|c| [c.path.clone(), previous(&c.path)]);
+        match kept.into_iter().find(|path| path.exists()) {
+            Some(path) => format!("the last good checkpoint is {}", path.display()),
+            None => "there is no checkpoint yet".to_string(),
         }
     }
 }

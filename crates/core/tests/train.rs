@@ -1,17 +1,20 @@
 //! The trainer on a small regression: it learns, stops on NaN, and goes on from a checkpoint bit for bit.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use candle_core::{Device, Tensor};
 use candle_nn::{Module, linear};
-use elucidate_core::checkpoint::Checkpoint;
+use elucidate_core::checkpoint::{Checkpoint, previous};
 use elucidate_core::params::{Params, Tensors, frozen};
 use elucidate_core::rng::Streams;
-use elucidate_core::train::{EpochRecord, Event, Shard, TrainError, TrainOptions, Trainer};
+use elucidate_core::train::{Checkpoints, EpochRecord, Event, Shard, TrainError, TrainOptions, Trainer};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 const EXAMPLES: usize = 50;
+/// Four epochs of four steps, of which each one's last is smaller.
+const STEPS: usize = 16;
 
 fn options() -> TrainOptions {
     TrainOptions { epochs: 4, batch_size: 16, shard_size: 5, max_lr: 0.05, adam_eps: 1e-5, ema_decay: 0.9 }
@@ -29,13 +32,22 @@ fn batch(streams: &Streams, numbers: &[u64], positions: &[u64]) -> candle_core::
     Ok((x, y))
 }
 
-/// Trains until `stop` epochs are done, and returns the average, the weights and the history.
-fn run(checkpoint: Option<&Path>, resume: bool, stop: usize) -> Result<(Tensors, Params, Vec<EpochRecord>)> {
+/// A checkpoint at each epoch's end and at stops.
+fn at(path: &Path) -> Option<Checkpoints> {
+    Some(Checkpoints { path: path.to_path_buf(), every: Duration::MAX })
+}
+
+/// Trains until `stop` steps are done, and returns the average, the weights and the history.
+fn run(
+    checkpoints: Option<Checkpoints>,
+    resume: bool,
+    stop: usize,
+) -> Result<(Tensors, Params, Vec<EpochRecord>)> {
     let streams = Streams::new(11);
     let (_, params) = Params::init(&streams, &Device::Cpu, |vb| {
         net(&Tensor::zeros((1, 3), candle_core::DType::F32, &Device::Cpu)?, vb)
     })?;
-    let mut trainer = Trainer::new(&params, options(), &streams, EXAMPLES, checkpoint)?;
+    let mut trainer = Trainer::new(&params, options(), &streams, EXAMPLES, checkpoints)?;
     if resume {
         trainer = trainer.resume(&Device::Cpu)?;
     }
@@ -53,13 +65,13 @@ fn run(checkpoint: Option<&Path>, resume: bool, stop: usize) -> Result<(Tensors,
         Ok(f64::from((net(&x, frozen(weights, &Device::Cpu))? - y)?.sqr()?.mean_all()?.to_scalar::<f32>()?))
     };
     let result = trainer.run(loss, evaluate, |event| match event {
-        Event::Epoch(history) if history.len() == stop && stop < options().epochs => bail!("enough"),
+        Event::Step(step) if step.step == stop && stop < STEPS => bail!("enough"),
         _ => Ok(()),
     });
     let history = trainer.history().to_vec();
     match result {
         Ok(average) => Ok((average, params, history)),
-        Err(TrainError::Stopped(_)) => Ok((Tensors::new(), params, history)),
+        Err(TrainError::Stopped { .. }) => Ok((Tensors::new(), params, history)),
         Err(error) => Err(error.into()),
     }
 }
@@ -73,26 +85,87 @@ fn bits(tensors: &Tensors) -> Result<BTreeMap<String, Vec<u32>>> {
 
 #[test]
 fn training_lowers_the_loss() -> Result<()> {
-    let (_, _, history) = run(None, false, 4)?;
+    let (_, _, history) = run(None, false, STEPS)?;
     assert_eq!(history.len(), 4);
     assert!(history[3].test_loss < 0.5 * history[0].test_loss, "{history:?}");
     assert_eq!((history[3].step, history[3].images), (16, 200));
     Ok(())
 }
 
+fn losses(history: &[EpochRecord]) -> Vec<(usize, u64, u64)> {
+    history.iter().map(|e| (e.epoch, e.train_loss.to_bits(), e.test_loss.to_bits())).collect()
+}
+
 #[test]
-fn a_resumed_training_ends_bit_for_bit_as_one_that_was_not_stopped() -> Result<()> {
+fn a_training_stopped_after_any_step_and_resumed_ends_bit_for_bit_as_one_that_was_not() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let (average, params, history) = run(None, false, 4)?;
-    let file = dir.path().join("checkpoint/last.safetensors");
-    run(Some(&file), false, 2)?;
-    let (resumed_average, resumed_params, resumed_history) = run(Some(&file), true, 4)?;
-    assert_eq!(bits(&average)?, bits(&resumed_average)?);
-    assert_eq!(bits(&params.snapshot()?)?, bits(&resumed_params.snapshot()?)?);
-    let losses = |history: &[EpochRecord]| -> Vec<(usize, u64, u64)> {
-        history.iter().map(|e| (e.epoch, e.train_loss.to_bits(), e.test_loss.to_bits())).collect()
+    let (average, params, history) = run(None, false, STEPS)?;
+    for stop in 1..STEPS {
+        let file = dir.path().join(format!("{stop}/last.safetensors"));
+        run(at(&file), false, stop)?;
+        let (resumed_average, resumed_params, resumed_history) = run(at(&file), true, STEPS)?;
+        assert_eq!(bits(&average)?, bits(&resumed_average)?, "stopped after step {stop}");
+        assert_eq!(bits(&params.snapshot()?)?, bits(&resumed_params.snapshot()?)?);
+        assert_eq!(losses(&history), losses(&resumed_history));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_last_two_checkpoints_are_kept_and_the_earlier_one_stands_in() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("last.safetensors");
+    let (average, ..) = run(None, false, STEPS)?;
+    let every_step = || Some(Checkpoints { path: file.clone(), every: Duration::ZERO });
+    let step = |path: &Path| -> Result<usize> { Ok(Checkpoint::read(path, &Device::Cpu)?.adam.step) };
+    // Where there is none yet, a training begins at the beginning.
+    run(every_step(), true, 7)?;
+    assert_eq!((step(&file)?, step(&previous(&file))?), (7, 6));
+    let resumed = || -> Result<()> {
+        let (resumed, ..) = run(every_step(), true, STEPS)?;
+        assert_eq!(bits(&average)?, bits(&resumed)?);
+        Ok(())
     };
-    assert_eq!(losses(&history), losses(&resumed_history));
+    for damage in [&b""[..], b"not a checkpoint"] {
+        run(every_step(), false, 7)?;
+        std::fs::write(&file, damage)?;
+        resumed()?;
+    }
+    // Killed between the two renames.
+    run(every_step(), false, 7)?;
+    std::fs::remove_file(&file)?;
+    resumed()?;
+    std::fs::write(&file, "damaged")?;
+    std::fs::write(previous(&file), "damaged too")?;
+    let error = run(every_step(), true, STEPS).expect_err("there is nothing to go on from");
+    assert!(format!("{error:#}").contains("last.safetensors is damaged"), "{error:#}");
+    Ok(())
+}
+
+#[test]
+fn checkpoints_of_the_first_version_are_read_and_newer_ones_refused_by_name() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("last.safetensors");
+    let (average, ..) = run(None, false, STEPS)?;
+    // The file of a training that an epoch's end stopped: what version 1 wrote, but for the name and a field.
+    run(at(&file), false, 5)?;
+    let whole = std::fs::read(previous(&file))?;
+    let renamed = |version: &str| -> Result<()> {
+        let mut bytes = whole.clone();
+        let name = b"elucidate_checkpoint_2";
+        let place = bytes.windows(name.len()).position(|part| part == name).context("the name")?;
+        bytes[place + name.len() - 1..place + name.len()].copy_from_slice(version.as_bytes());
+        let field = br#"\"so_far\""#;
+        let place = bytes.windows(field.len()).position(|part| part == field).context("the field")?;
+        bytes[place + 2] = b'x';
+        std::fs::remove_file(previous(&file)).ok();
+        Ok(std::fs::write(&file, bytes)?)
+    };
+    renamed("1")?;
+    assert_eq!(bits(&average)?, bits(&run(at(&file), true, STEPS)?.0)?);
+    renamed("3")?;
+    let error = run(at(&file), true, STEPS).expect_err("version 3 is not known");
+    assert!(format!("{error:#}").contains("checkpoint version 3; this program knows up to 2"), "{error:#}");
     Ok(())
 }
 
@@ -132,7 +205,7 @@ fn a_loss_that_is_not_a_number_stops_the_training_and_keeps_the_checkpoint() -> 
     let file = dir.path().join("last.safetensors");
     let streams = Streams::new(1);
     let (_, params) = Params::init(&streams, &Device::Cpu, |vb| linear(1, 1, vb))?;
-    let mut trainer = Trainer::new(&params, options(), &streams, EXAMPLES, Some(&file))?;
+    let mut trainer = Trainer::new(&params, options(), &streams, EXAMPLES, at(&file))?;
     let weight = params.vars()["weight"].as_tensor().clone();
     let error = trainer
         .run(
@@ -157,7 +230,7 @@ fn weights_spoilt_by_an_epochs_last_step_do_not_become_a_checkpoint() -> Result<
     let file = dir.path().join("last.safetensors");
     let streams = Streams::new(1);
     let (_, params) = Params::init(&streams, &Device::Cpu, |vb| linear(1, 1, vb))?;
-    let mut trainer = Trainer::new(&params, options(), &streams, EXAMPLES, Some(&file))?;
+    let mut trainer = Trainer::new(&params, options(), &streams, EXAMPLES, at(&file))?;
     let weight = params.vars()["weight"].as_tensor().clone();
     // The root's slope at 0 is infinite, though its value is not: only the next loss would tell.
     let loss = |shard: &Shard| match shard.positions.start {
@@ -168,6 +241,13 @@ fn weights_spoilt_by_an_epochs_last_step_do_not_become_a_checkpoint() -> Result<
     let error = trainer.run(loss, evaluate, |_| Ok(())).expect_err("the second epoch ends in NaN weights");
     assert!(matches!(error, TrainError::NotFinite { epoch: 2, step: 8, .. }), "{error}");
     assert_eq!(Checkpoint::read(&file, &Device::Cpu)?.history.len(), 1);
+    // Neither do they where a step is followed by a checkpoint at once.
+    let every_step = Some(Checkpoints { path: file.clone(), every: Duration::ZERO });
+    let mut trainer =
+        Trainer::new(&params, options(), &streams, EXAMPLES, every_step)?.resume(&Device::Cpu)?;
+    let error = trainer.run(loss, evaluate, |_| Ok(())).expect_err("the second epoch ends in NaN weights");
+    assert!(error.to_string().contains("parameter weight has values that are not finite"), "{error}");
+    assert_eq!(Checkpoint::read(&file, &Device::Cpu)?.adam.step, 7);
     Ok(())
 }
 
@@ -175,14 +255,14 @@ fn weights_spoilt_by_an_epochs_last_step_do_not_become_a_checkpoint() -> Result<
 fn checkpoints_of_another_training_or_damaged_ones_are_refused() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("last.safetensors");
-    run(Some(&file), false, 1)?;
+    run(at(&file), false, 3)?;
     let streams = Streams::new(11);
     let refusal = |options: TrainOptions, streams: &Streams, examples, inputs| -> Result<String> {
         let (_, params) = Params::init(streams, &Device::Cpu, |vb| {
             linear(inputs, 16, vb.pp("a"))?;
             linear(16, 1, vb.pp("b"))
         })?;
-        match Trainer::new(&params, options, streams, examples, Some(&file))?.resume(&Device::Cpu) {
+        match Trainer::new(&params, options, streams, examples, at(&file))?.resume(&Device::Cpu) {
             Ok(_) => Ok(String::new()),
             Err(error) => Ok(error.to_string()),
         }

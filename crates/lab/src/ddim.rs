@@ -1,6 +1,7 @@
 //! Drawing samples with the lesson's DDIM, in fixed groups of numbered images.
 
-use crate::sampling::{Batches, Described, StepNoise, finished, ranges};
+use crate::interrupt;
+use crate::sampling::{Batches, Described, StepNoise, finished, ranges, watch};
 use anyhow::Result;
 use candle_core::Tensor;
 use elucidate_core::data::{IMAGE, PixelRange};
@@ -68,7 +69,11 @@ pub struct EpsModel<'a> {
 impl EpsModel<'_> {
     /// ε̂ of x_t (n, 1, 32, 32) at time `t`.
     fn noise(&self, x: &Tensor, t: f64) -> candle_core::Result<Tensor> {
-        self.in_batches(x, |x| (self.network)(x, &Tensor::full(t as f32, x.dim(0)?, x.device())?))
+        self.in_batches(x, |x| {
+            let answer = (self.network)(x, &Tensor::full(t as f32, x.dim(0)?, x.device())?)?;
+            watch(&answer, || Ok(format!("t {t}")))?;
+            Ok(answer)
+        })
     }
 
     /// `f` of all images x (n, …), some at a time.
@@ -100,7 +105,8 @@ impl EpsModel<'_> {
 /// every group.
 ///
 /// # Errors
-/// When the setting is impossible or needs an estimator that the model lacks, the model fails, or a sample is not finite.
+/// When the setting is impossible or needs an estimator that the model lacks, the model fails, an answer of it is not
+/// finite, or the run was asked to stop.
 pub fn draw_ddim(
     model: EpsModel,
     setting: &DdimSetting,
@@ -117,8 +123,9 @@ pub fn draw_ddim(
         let start = streams.normal_images("starting noise", range.clone(), &IMAGE, &model.batches.device)?;
         let mut noise = StepNoise::new(streams, range.clone());
         let noise = &mut |like: &Tensor| noise.next(like);
-        let samples = ddim(network, &start, setting.steps, setting.options, estimator, noise, observe)?;
-        groups.push(finished(&to_signed(&samples)?, &setting.label())?);
+        let samples = ddim(network, &start, setting.steps, setting.options, estimator, noise, observe);
+        interrupt::check()?;
+        groups.push(finished(&to_signed(&samples?)?)?);
         progress((range.end - range.start) as usize);
     }
     Ok(Tensor::cat(&groups, 0)?)

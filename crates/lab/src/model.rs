@@ -4,11 +4,12 @@ use crate::options::{Preset, RunOptions, Settings};
 use crate::run::Run;
 use crate::training::{Recipe, train};
 use anyhow::{Context, Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
+use elucidate_core::files;
 use elucidate_core::params::{Params, Tensors, frozen};
 use elucidate_core::train::Shard;
-use elucidate_core::unet::{UNet2DConfig, UNet2DModel, load_model, notebook_init, save_model};
-use elucidate_report::{RunRecord, read_json};
+use elucidate_core::unet::{UNet2DConfig, UNet2DModel, WEIGHTS, load_model, notebook_init, save_model};
+use elucidate_report::{OtherModel, RunRecord, read_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,6 +17,9 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tracing::info;
+
+/// The run's own model, in its folder.
+pub(crate) const MODEL: &str = "model";
 
 /// The key of config.json that says how the model was trained; diffusers passes over keys that begin with `_`.
 const TRAINING: &str = "_elucidate";
@@ -42,18 +46,24 @@ pub fn obtain<T: Serialize + DeserializeOwned + PartialEq>(
 ) -> Result<(UNet2DConfig, UNet2DModel)> {
     let (config, weights) = match &options.checkpoint {
         Some(dir) => load(run, dir, own)?,
+        // Trained and saved before the run was stopped.
+        None if run.is_resumed() && run.folder.path(MODEL).join(WEIGHTS).exists() => {
+            let folder = run.folder.path(MODEL);
+            let (config, weights) = load_model(&folder, &run.device)?;
+            describe(run, &folder.join(WEIGHTS), &weights)?;
+            (config, weights)
+        }
         None => {
             let config = run.settings.unet();
             let weights = run.phase("training", |run| {
                 let (model, params) = untrained(run, &config)?;
                 run.record.parameters = params.count();
                 info!("{} parameters", params.count());
-                let recipe = Recipe { resume: options.resume.is_some(), ..Recipe::default() };
                 let device = run.device.clone();
                 train(
                     run,
                     &params,
-                    recipe,
+                    Recipe::default(),
                     |shard| training_loss(&model, shard),
                     |weights| test_loss(&UNet2DModel::new(&config, frozen(weights, &device))?),
                 )
@@ -76,15 +86,35 @@ pub fn untrained(run: &Run, config: &UNet2DConfig) -> Result<(UNet2DModel, Param
     Ok((model, params))
 }
 
-/// The UNet of the folder `dir`, which `experiment` trained, and what the command line calls it: `option`.
+/// The UNet of the folder `dir`, which `experiment` trained, and what the command line calls it: `option`. It is written
+/// down in run.json.
 ///
 /// # Errors
-/// When the folder is damaged, or the model is of another experiment.
-pub fn load_other(dir: &Path, experiment: &str, option: &str, device: &Device) -> Result<UNet2DModel> {
+/// When the folder is damaged, the model is of another experiment, or the run began with another one.
+pub fn load_other(run: &mut Run, dir: &Path, experiment: &str, option: &str) -> Result<UNet2DModel> {
     let given = || format!("{option} {}", dir.display());
     check_experiment(dir, experiment).with_context(given)?;
-    let (config, weights) = load_model(dir, device).with_context(given)?;
-    Ok(UNet2DModel::new(&config, frozen(&weights, device))?)
+    let (config, weights) = load_model(dir, &run.device).with_context(given)?;
+    uses(run, experiment, dir, WEIGHTS).with_context(given)?;
+    Ok(UNet2DModel::new(&config, frozen(&weights, &run.device))?)
+}
+
+/// Writes down that the run uses the model of `experiment` in the folder `dir`, with its file of weights.
+///
+/// # Errors
+/// When the file cannot be read, or the run began with another model.
+pub(crate) fn uses(run: &mut Run, experiment: &str, dir: &Path, weights: &str) -> Result<()> {
+    let model = OtherModel { folder: dir.display().to_string(), sha256: sha256(&dir.join(weights))? };
+    if let Some(first) = run.record.models.get(experiment) {
+        ensure!(
+            first.sha256 == model.sha256,
+            "the run began with another model ({}, SHA-256 {})",
+            first.folder,
+            first.sha256
+        );
+    }
+    run.record.models.insert(experiment.to_string(), model);
+    run.save()
 }
 
 /// The model folder of the newest finished run of `experiment` in results/.
@@ -110,10 +140,10 @@ pub fn newest(experiment: &str, option: &str) -> Result<PathBuf> {
 fn save<T: Serialize>(run: &mut Run, config: &UNet2DConfig, weights: &Tensors, own: &T) -> Result<Tensors> {
     let mut config = config.clone();
     config.others.insert(TRAINING.to_string(), training(run, own)?);
-    let folder = run.folder.path("model");
+    let folder = run.folder.path(MODEL);
     save_model(&folder, &config, weights, half_precision(run))?;
     let (_, weights) = load_model(&folder, &run.device)?;
-    describe(run, &folder.join("diffusion_pytorch_model.safetensors"), &weights)?;
+    describe(run, &folder.join(WEIGHTS), &weights)?;
     Ok(weights)
 }
 
@@ -166,15 +196,19 @@ fn load<T: Serialize + DeserializeOwned + PartialEq>(
             (run.settings.epochs, run.settings.batch_size) = (0, 0);
         }
     }
-    describe(run, &dir.join("diffusion_pytorch_model.safetensors"), &weights)?;
+    describe(run, &dir.join(WEIGHTS), &weights)?;
     run.describe(own)?;
     Ok((config, weights))
 }
 
 /// Writes down which weights are sampled.
 pub(crate) fn describe(run: &mut Run, path: &Path, weights: &Tensors) -> Result<()> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    run.record.checkpoint_sha256 = Some(format!("{:x}", Sha256::digest(bytes)));
+    run.record.checkpoint_sha256 = Some(sha256(path)?);
     run.record.parameters = weights.values().map(Tensor::elem_count).sum();
     Ok(())
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let bytes = files::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(format!("{:x}", Sha256::digest(bytes)))
 }

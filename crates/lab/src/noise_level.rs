@@ -1,11 +1,12 @@
 //! The model that reads the noise level off an image: trained by 22_noise_pred, used by 22_no_t.
 
-use crate::model::{check_experiment, describe, half_precision, training};
+use crate::model::{MODEL, check_experiment, describe, half_precision, training, uses};
 use crate::run::Run;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{ModuleT, VarBuilder};
 use elucidate_core::classifier::ResidualClassifier;
+use elucidate_core::files;
 use elucidate_core::params::{Tensors, frozen};
 use elucidate_report::{read_json, write_atomically, write_json};
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,7 @@ impl NoiseLevelModel {
         weights: &Tensors,
         own: &T,
     ) -> Result<Self> {
-        let folder = run.folder.path("model");
+        let folder = run.folder.path(MODEL);
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let training = training(run, own)?;
@@ -87,22 +88,42 @@ impl NoiseLevelModel {
         check_experiment(dir, EXPERIMENT)?;
         Ok(read(dir, device)?.0)
     }
+
+    /// The run's own model, where it was trained and saved before the run was stopped.
+    ///
+    /// # Errors
+    /// When a file is damaged.
+    pub fn saved(run: &mut Run) -> Result<Option<Self>> {
+        let folder = run.folder.path(MODEL);
+        if !(run.is_resumed() && folder.join(WEIGHTS).exists()) {
+            return Ok(None);
+        }
+        let (model, weights) = read(&folder, &run.device)?;
+        describe(run, &folder.join(WEIGHTS), &weights)?;
+        Ok(Some(model))
+    }
+
+    /// The model of another run, in the folder `dir`, which is written down in run.json.
+    ///
+    /// # Errors
+    /// As [`NoiseLevelModel::load`], and when the run began with another model.
+    pub fn load_other(run: &mut Run, dir: &Path) -> Result<Self> {
+        let model = Self::load(dir, &run.device)?;
+        uses(run, EXPERIMENT, dir, WEIGHTS)?;
+        Ok(model)
+    }
 }
 
 fn read(dir: &Path, device: &Device) -> Result<(NoiseLevelModel, Tensors)> {
     let config: Config = read_json(&dir.join(CONFIG))?;
     let path = dir.join(WEIGHTS);
-    let damaged = || format!("{} is damaged, or does not fit its {CONFIG}", path.display());
-    let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device).with_context(damaged)?;
-    let tensors = tensors
-        .into_iter()
-        .map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?)))
-        .collect::<candle_core::Result<Tensors>>()?;
+    let misfit = || format!("{} does not fit its {CONFIG}", path.display());
+    let parameters = files::parameters(files::read_tensors(&path, device)?)
+        .with_context(|| format!("{} is not a model's", path.display()))?;
     if config.block_out_channels.contains(&0) {
         bail!("{}: a block without channels", dir.join(CONFIG).display());
     }
     let model =
-        NoiseLevelModel::new(config.block_out_channels, frozen(&tensors, device)).with_context(damaged)?;
-    Ok((model, tensors))
+        NoiseLevelModel::new(config.block_out_channels, frozen(&parameters, device)).with_context(misfit)?;
+    Ok((model, parameters))
 }

@@ -125,12 +125,14 @@ pub struct RunOptions {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Go on with the training of this run, from its last checkpoint and with its options
-    #[arg(long, value_name = "RUN", conflicts_with_all = [
-        "preset", "epochs", "batch_size", "lr", "ema_decay", "blocks", "layers_per_block", "attention", "attention_head_dim", "train_images",
-        "test_images", "out", "checkpoint",
-    ])]
+    /// Go on with this run, which was stopped: the command that began it, from its last checkpoint and with the samples
+    /// that are scored already
+    #[arg(long, value_name = "RUN")]
     pub resume: Option<PathBuf>,
+
+    /// Minutes of training between checkpoints, besides those at each epoch's end
+    #[arg(long, value_name = "MINUTES", default_value_t = 3.0)]
+    pub checkpoint_minutes: f64,
 
     /// Skip training: sample this model, a folder with config.json and diffusion_pytorch_model.safetensors
     #[arg(long, value_name = "DIR", conflicts_with_all = [
@@ -257,7 +259,9 @@ impl Settings {
         settings.lr = o.lr.unwrap_or(settings.lr);
         settings.ema_decay = o.ema_decay.unwrap_or(settings.ema_decay);
         settings.layers_per_block = o.layers_per_block.unwrap_or(settings.layers_per_block);
-        settings.scored_as(options);
+        settings.samples = o.samples.unwrap_or(settings.samples);
+        settings.seeds = o.seeds.unwrap_or(settings.seeds);
+        settings.fid_infinity = o.fid_infinity;
         settings.train_images = o.train_images.unwrap_or(settings.train_images);
         settings.test_images = o.test_images.unwrap_or(settings.test_images);
         if let Some(blocks) = o.blocks {
@@ -272,18 +276,15 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Takes over the options that say how samples are scored, which training does not depend on.
-    pub(crate) fn scored_as(&mut self, options: &RunOptions) {
-        self.samples = options.samples.unwrap_or(self.samples);
-        self.seeds = options.seeds.unwrap_or(self.seeds);
-        self.fid_infinity |= options.fid_infinity;
-    }
-
     /// The seeds of sampling noise that each setting is scored with.
     pub fn sampling_seeds(&self) -> Range<u64> {
         self.seed..self.seed + self.seeds
     }
 
+    /// Refuses values that are impossible.
+    ///
+    /// # Errors
+    /// One line that names the option and what it may be.
     pub(crate) fn check(&self) -> Result<()> {
         ensure!(
             self.epochs > 0,

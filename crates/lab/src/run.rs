@@ -1,33 +1,40 @@
 //! A run: its folder, its log, and what is written down about it.
 
+use crate::interrupt;
 use crate::options::{RunOptions, Settings};
+use crate::program::can_be_resumed;
 use crate::progress::LogWriter;
 use crate::sampling::Batches;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use elucidate_core::data::FashionMnist;
+use elucidate_core::files::delete_unfinished;
 use elucidate_core::rng::Streams;
 use elucidate_metrics::Classifier;
-use elucidate_report::{RunRecord, SCHEMA_VERSION, git_revision, write_json};
+use elucidate_report::{RunRecord, SCHEMA_VERSION, Session, git_revision, write_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::IsTerminal;
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-use std::time::Instant;
-use tracing::info;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-/// The folder that holds everything about one run.
-#[derive(Debug, Clone)]
+/// The folder that holds everything about one run, and that no other run writes into meanwhile.
+#[derive(Debug)]
 pub struct RunFolder {
     root: PathBuf,
+    /// Held for as long as the file is open; the system gives it back however the process ends.
+    _lock: File,
 }
+
+const LOCK: &str = ".lock";
+const LOG: &str = "log.txt";
 
 impl RunFolder {
     /// Makes a new run's folder: `out` where given, which must be empty or not yet there, else
@@ -37,14 +44,12 @@ impl RunFolder {
     /// When the folder holds something or cannot be made.
     pub fn create(out: Option<&Path>, experiment: &str, label: &str) -> Result<Self> {
         if let Some(out) = out {
-            let taken = fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some());
-            ensure!(
-                !taken,
-                "{} already holds files: give --out another folder, or --resume it",
-                out.display()
-            );
+            ensure_free(out)?;
             fs::create_dir_all(out).with_context(|| unwritable(out))?;
-            return Self::open(out);
+            let folder = Self::open(out)?;
+            // Another run may have come and gone since.
+            ensure_free(out)?;
+            return Ok(folder);
         }
         let parent = Path::new("results").join(experiment);
         fs::create_dir_all(&parent).with_context(|| unwritable(&parent))?;
@@ -63,15 +68,35 @@ impl RunFolder {
         unreachable!("some number is free")
     }
 
-    /// An existing run's folder, into which files can be written.
+    /// An existing run's folder, into which files can be written and no other run writes.
     ///
     /// # Errors
-    /// When it is not a folder, or nothing can be written into it.
+    /// When it is not a folder, nothing can be written into it, or another run writes into it.
     pub fn open(root: &Path) -> Result<Self> {
         ensure!(root.is_dir(), "{} is not a run's folder", root.display());
-        let probe = root.join(".writable");
-        File::create(&probe).and_then(|_| fs::remove_file(&probe)).with_context(|| unwritable(root))?;
-        Ok(Self { root: root.to_path_buf() })
+        let mut options = File::options();
+        let lock = options.create(true).truncate(false).write(true).open(root.join(LOCK));
+        let lock = lock.with_context(|| unwritable(root))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                bail!("another run is writing into {}: wait for its end, or stop it first", root.display())
+            }
+            // A file system without locks.
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(error).with_context(|| unwritable(root)),
+        }
+        Ok(Self { root: root.to_path_buf(), _lock: lock })
+    }
+
+    /// Deletes what was being written when the run was killed.
+    fn delete_unfinished(&self) -> Result<()> {
+        for folder in ["", "checkpoint", "model", "samples"].map(|name| self.path(name)) {
+            if folder.is_dir() {
+                delete_unfinished(&folder).with_context(|| unwritable(&folder))?;
+            }
+        }
+        Ok(())
     }
 
     /// The path of a file in it.
@@ -91,6 +116,14 @@ impl RunFolder {
     }
 }
 
+/// Refuses a folder that holds more than a run leaves that was killed before its first run.json.
+fn ensure_free(out: &Path) -> Result<()> {
+    let entries = fs::read_dir(out).into_iter().flatten().flatten();
+    let taken = entries.into_iter().any(|entry| entry.file_name() != LOCK && entry.file_name() != LOG);
+    ensure!(!taken, "{} already holds files: give --out another folder, or --resume it", out.display());
+    Ok(())
+}
+
 fn unwritable(path: &Path) -> String {
     format!("cannot write to {}: give --out a folder that can be written", path.display())
 }
@@ -100,7 +133,7 @@ fn unwritable(path: &Path) -> String {
 /// # Errors
 /// When the log file cannot be opened.
 pub fn start_log(folder: &RunFolder) -> Result<()> {
-    let path = folder.path("log.txt");
+    let path = folder.path(LOG);
     let file = File::options().create(true).append(true).open(&path).with_context(|| unwritable(&path))?;
     let chosen = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
     let ansi = std::io::stderr().is_terminal();
@@ -110,8 +143,13 @@ pub fn start_log(folder: &RunFolder) -> Result<()> {
         .with_target(false)
         .without_time()
         .with_filter(chosen);
-    let log =
-        fmt::layer().with_writer(file).with_ansi(false).with_target(false).with_filter(LevelFilter::INFO);
+    // Where the disk is full, the run's own files say so.
+    let log = fmt::layer()
+        .with_writer(file)
+        .with_ansi(false)
+        .with_target(false)
+        .log_internal_errors(false)
+        .with_filter(LevelFilter::INFO);
     tracing_subscriber::registry().with(terminal).with(log).try_init().context("the log is already started")
 }
 
@@ -128,6 +166,8 @@ pub struct Run {
     pub device: Device,
     /// Images that are sampled together.
     pub batches: Batches,
+    /// Time of training between checkpoints, besides those at each epoch's end.
+    pub checkpoint_every: Duration,
     /// Fashion-MNIST.
     pub data: FashionMnist,
     /// The classifier that scores its samples.
@@ -141,7 +181,7 @@ impl Run {
     /// writes the first run.json. `own` are the experiment's own options; `preset` makes a preset's values the experiment's.
     ///
     /// With `--resume` the folder, the settings and the experiment's own options are those of the run that is gone on
-    /// from: the returned value holds the latter.
+    /// with: the returned value holds the latter.
     ///
     /// # Errors
     /// When an option is impossible, or something that is needed cannot be had; nothing is written then.
@@ -159,73 +199,118 @@ impl Run {
             options.sampling_batch_size != Some(0),
             "--sampling-batch-size 0 is impossible: give at least 1"
         );
+        let minutes = options.checkpoint_minutes;
+        let checkpoint_every = Duration::try_from_secs_f64(60.0 * minutes)
+            .with_context(|| format!("--checkpoint-minutes {minutes} is impossible: give 0 or more"))?;
         let device = options.device.open().context("--device cuda: this build or machine has none")?;
-        let (settings, own) = match &options.resume {
-            Some(root) => {
-                let record = RunRecord::read(root)
-                    .with_context(|| format!("--resume {}: it is not a run's folder", root.display()))?;
-                ensure!(
-                    record.experiment == experiment,
-                    "--resume {}: it is a run of {}, not of {experiment}",
-                    root.display(),
-                    record.experiment
-                );
-                let stored: Stored<T> = serde_json::from_value(record.options).with_context(|| {
-                    format!("--resume {}: run.json is of another version", root.display())
-                })?;
-                let mut settings = stored.settings;
-                settings.scored_as(options);
-                settings.check()?;
-                (settings, stored.own)
-            }
-            None => (Settings::resolve(options, device.is_cuda(), preset)?, own),
-        };
-        let data = FashionMnist::load(options.data_dir.as_deref())?;
-        let classifier = Classifier::load(Path::new(elucidate_metrics::WEIGHTS), &device)?;
-        let folder = match &options.resume {
-            Some(root) => RunFolder::open(root)?,
-            None => RunFolder::create(options.out.as_deref(), experiment, settings.preset.name())?,
-        };
-        start_log(&folder)?;
-        let record = RunRecord {
-            schema_version: SCHEMA_VERSION,
-            experiment: experiment.to_string(),
-            run: folder.name(),
-            command_line: command_line(),
-            options: serde_json::to_value(Stored { settings: settings.clone(), own: &own })?,
-            seed: settings.seed,
-            git_revision: git_revision(),
-            versions: versions(),
+        let session = Session {
             started: now(),
-            finished: None,
-            seconds: BTreeMap::new(),
+            git_revision: git_revision(),
             threads,
             device: if device.is_cuda() { "cuda" } else { "cpu" }.to_string(),
             cpu: cpu(),
-            data_source: from_here(&data.source),
-            data_sha256: data.sha256(),
-            classifier_sha256: classifier.sha256().to_string(),
-            checkpoint_sha256: None,
-            parameters: 0,
-            figures: BTreeMap::new(),
         };
+        let (data, classifier) = (
+            || FashionMnist::load(options.data_dir.as_deref()),
+            || Classifier::load(Path::new(elucidate_metrics::WEIGHTS), &device),
+        );
+        let (folder, settings, own, data, classifier, record) = match &options.resume {
+            Some(root) => {
+                let folder = RunFolder::open(root)?;
+                let mut record = RunRecord::read(root)?;
+                let stored: Stored<T> =
+                    serde_json::from_value(record.options.clone()).with_context(|| {
+                        format!("--resume {}: run.json is of another version", root.display())
+                    })?;
+                if options.checkpoint.is_none() {
+                    stored.settings.check()?;
+                }
+                let (data, classifier) = (data()?, classifier()?);
+                ensure!(
+                    record.classifier_sha256 == classifier.sha256(),
+                    "--resume {}: its samples are scored with another classifier than this version's",
+                    root.display()
+                );
+                folder.delete_unfinished()?;
+                record.resumed.push(session);
+                (folder, stored.settings, stored.own, data, classifier, record)
+            }
+            None => {
+                let settings = Settings::resolve(options, device.is_cuda(), preset)?;
+                let (data, classifier) = (data()?, classifier()?);
+                let folder = RunFolder::create(options.out.as_deref(), experiment, settings.preset.name())?;
+                let Session { started, git_revision, threads, device, cpu } = session;
+                let record = RunRecord {
+                    schema_version: SCHEMA_VERSION,
+                    experiment: experiment.to_string(),
+                    run: folder.name(),
+                    command_line: command_line(),
+                    options: serde_json::to_value(Stored { settings: settings.clone(), own: &own })?,
+                    seed: settings.seed,
+                    git_revision,
+                    versions: versions(),
+                    started,
+                    finished: None,
+                    resumed: vec![],
+                    seconds: BTreeMap::new(),
+                    threads,
+                    device,
+                    cpu,
+                    data_source: from_here(&data.source),
+                    data_sha256: data.sha256(),
+                    classifier_sha256: classifier.sha256().to_string(),
+                    checkpoint_sha256: None,
+                    models: BTreeMap::new(),
+                    parameters: 0,
+                    figures: BTreeMap::new(),
+                };
+                (folder, settings, own, data, classifier, record)
+            }
+        };
+        start_log(&folder)?;
+        interrupt::listen().context("SIGINT and SIGTERM cannot be listened for")?;
         let streams = Streams::new(settings.seed);
         let batches = Batches::new(&device, options.sampling_batch_size);
-        let run = Self { folder, settings, streams, device, batches, data, classifier, record };
+        let run =
+            Self { folder, settings, streams, device, batches, checkpoint_every, data, classifier, record };
         run.save()?;
-        info!("{experiment}: writing to {}", run.folder.root().display());
+        can_be_resumed(run.folder.root());
+        run.announce(experiment);
         Ok((run, own))
     }
 
-    /// Does a phase of the run and writes down how long it took.
+    fn announce(&self, experiment: &str) {
+        let root = self.folder.root().display();
+        let Some(now) = self.record.resumed.last() else {
+            info!("{experiment}: writing to {root}");
+            return;
+        };
+        info!("{experiment}: going on with {root}");
+        let begun = &self.record;
+        for (what, then, now) in
+            [("revision", &begun.git_revision, &now.git_revision), ("processor", &begun.cpu, &now.cpu)]
+        {
+            if then != now {
+                warn!("begun with {what} {then}, now with {now}: figures may differ in their last digits");
+            }
+        }
+    }
+
+    /// Whether it is gone on with, so that part of it may be there already.
+    pub fn is_resumed(&self) -> bool {
+        !self.record.resumed.is_empty()
+    }
+
+    /// Does a phase of the run and writes down how long it took, with what an earlier session of the run wrote down.
     ///
     /// # Errors
-    /// Those of the phase, and when run.json cannot be written.
+    /// Those of the phase, when run.json cannot be written, and when the run was asked to stop.
     pub fn phase<T>(&mut self, name: &str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        interrupt::check()?;
         let start = Instant::now();
         let result = work(self)?;
         let seconds = start.elapsed().as_secs_f64();
-        self.record.seconds.insert(name.to_string(), seconds);
+        *self.record.seconds.entry(name.to_string()).or_default() += seconds;
         self.save()?;
         info!("{name}: {seconds:.1} s");
         Ok(result)
@@ -254,7 +339,8 @@ impl Run {
         Ok(())
     }
 
-    fn save(&self) -> Result<()> {
+    /// Writes run.json as it is now.
+    pub(crate) fn save(&self) -> Result<()> {
         write_json(&self.folder.path("run.json"), &self.record)
     }
 }
@@ -273,7 +359,8 @@ fn now() -> String {
 
 /// The command line, with the program's name in place of its path: records are compared across machines.
 fn command_line() -> Vec<String> {
-    let mut words: Vec<String> = std::env::args().collect();
+    let mut words: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     if let Some(name) = words.first().and_then(|program| Path::new(program).file_name()) {
         words[0] = name.to_string_lossy().into_owned();
     }
@@ -301,20 +388,4 @@ fn cpu() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     name.map_or_else(|| std::env::consts::ARCH.to_string(), |(_, name)| name.trim().to_string())
-}
-
-/// How a program ends: 0, or 1 after one line on stderr that says what went wrong.
-pub fn report(result: Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // candle puts a backtrace behind its messages where RUST_BACKTRACE is set: the first line is the message.
-            let causes: Vec<String> = error
-                .chain()
-                .map(|cause| cause.to_string().lines().next().unwrap_or_default().to_string())
-                .collect();
-            eprintln!("error: {}", causes.join(": "));
-            ExitCode::FAILURE
-        }
-    }
 }

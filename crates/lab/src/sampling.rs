@@ -1,8 +1,10 @@
 //! Drawing samples: one setting, one starting noise for each numbered image.
 
+use crate::interrupt;
 use anyhow::{Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use elucidate_core::data::IMAGE;
+use elucidate_core::params::is_finite;
 use elucidate_core::rng::{Stream, Streams, fill_normal};
 use elucidate_report::SampleRow;
 use elucidate_samplers::{Denoiser, Sampler};
@@ -121,7 +123,7 @@ impl Batches {
 /// `progress` is told of each batch's images as they are done.
 ///
 /// # Errors
-/// When the setting is impossible, the model fails, or a sample is not finite.
+/// When the setting is impossible, the model fails, an answer of it is not finite, or the run was asked to stop.
 pub fn draw(
     denoiser: &(impl Denoiser + Sync),
     setting: &Setting,
@@ -131,29 +133,55 @@ pub fn draw(
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Tensor> {
     let sigmas = setting.sigmas()?;
+    let denoiser = Watched(denoiser);
     batches.cat(n, |range| -> Result<Tensor> {
+        interrupt::check()?;
         let start = streams.normal_images("starting noise", range.clone(), &IMAGE, &batches.device)?;
         let start = (start * setting.sigma_max)?;
         let mut noise = StepNoise::new(streams, range.clone());
-        let samples = setting.sampler.sample(denoiser, &start, &sigmas, &mut |like| noise.next(like))?;
+        let samples = setting.sampler.sample(&denoiser, &start, &sigmas, &mut |like| noise.next(like));
+        interrupt::check()?;
         progress((range.end - range.start) as usize);
-        finished(&samples, &setting.label())
+        finished(&samples?)
     })
-}
-
-/// 0 to `n` − 1 in ranges of `size`; the last may be shorter.
-pub(crate) fn ranges(n: usize, size: usize) -> Vec<Range<u64>> {
-    (0..n).step_by(size).map(|from| from as u64..(from + size).min(n) as u64).collect()
 }
 
 /// Samples clamped to [−1, 1].
 ///
 /// # Errors
 /// When one is not finite.
-pub(crate) fn finished(samples: &Tensor, label: &str) -> Result<Tensor> {
-    let size = samples.sqr()?.sum_all()?.to_scalar::<f32>()?;
-    ensure!(size.is_finite(), "samples of {label} are not finite: the model is broken");
+pub(crate) fn finished(samples: &Tensor) -> Result<Tensor> {
+    ensure!(is_finite(samples)?, "samples are not finite after the last step");
     Ok(samples.clamp(-1.0, 1.0)?)
+}
+
+/// A denoiser that ends where the run was asked to stop, or the model's answer is not finite.
+struct Watched<'a, D>(&'a D);
+
+impl<D: Denoiser> Denoiser for Watched<'_, D> {
+    fn denoise(&self, x: &Tensor, sigma: &Tensor) -> candle_core::Result<Tensor> {
+        let answer = self.0.denoise(x, sigma)?;
+        watch(&answer, || Ok(format!("σ {}", sigma.max_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?)))?;
+        Ok(answer)
+    }
+}
+
+/// An error where the run was asked to stop, or `answer`, a network's at the noise level that `level` names, is not
+/// finite.
+pub(crate) fn watch(
+    answer: &Tensor,
+    level: impl Fn() -> candle_core::Result<String>,
+) -> candle_core::Result<()> {
+    interrupt::check().map_err(candle_core::Error::wrap)?;
+    if !is_finite(answer)? {
+        candle_core::bail!("the model's answer at {} is not finite", level()?);
+    }
+    Ok(())
+}
+
+/// 0 to `n` − 1 in ranges of `size`; the last may be shorter.
+pub(crate) fn ranges(n: usize, size: usize) -> Vec<Range<u64>> {
+    (0..n).step_by(size).map(|from| from as u64..(from + size).min(n) as u64).collect()
 }
 
 /// The noise that a stochastic sampler asks for step by step: each image from its own stream.

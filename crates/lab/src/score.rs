@@ -1,11 +1,13 @@
 //! Scoring samples, and the table that the scores go into.
 
+use crate::interrupt;
+use crate::options::Settings;
 use crate::pictures::sample_grid;
 use crate::progress::bar;
 use crate::run::Run;
 use crate::sampling::Described;
 use crate::yardsticks;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
 use elucidate_core::data::PixelRange;
 use elucidate_core::rng::Streams;
@@ -13,7 +15,10 @@ use elucidate_metrics::{
     CLASSES, Classifier, DensityCoverage, Features, FidByN, Judged, Kid, Moments, NEAREST, Neighbourhoods,
     RESAMPLES, Reference, class_counts, fid_std_err, kid_chunks, kid_subsets,
 };
-use elucidate_report::{Estimate, Figure, SampleRow, Series, Summary, draw_samples, save_curves, write_csv};
+use elucidate_report::{
+    Estimate, Figure, SampleRow, Series, Summary, draw_samples, read_csv, read_curves, save_curves,
+    write_atomically, write_csv,
+};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Instant;
@@ -22,6 +27,9 @@ use tracing::info;
 /// Subsets of KID and their size, as torch-fidelity has them.
 const SUBSETS: usize = 100;
 const SUBSET_SIZE: usize = 1000;
+
+const TABLE: &str = "samples.csv";
+const FID_BY_N: &str = "fid_by_n";
 
 /// Scores images against the real test images.
 #[derive(Debug)]
@@ -131,12 +139,45 @@ impl Table {
             Scorer::new(run.classifier.clone(), &real)
         })?;
         let mut table = Self { scorer, sigma_data, rows: vec![], fid_by_n: vec![] };
+        if run.is_resumed() {
+            table.take_over(run)?;
+        }
         run.phase("floor and yardsticks", |run| {
             let n = run.settings.samples;
-            let yardsticks = |seed| table.add_real(run, &yardsticks::all(run, n, seed)?, seed);
-            run.settings.sampling_seeds().try_for_each(yardsticks)
+            run.settings.sampling_seeds().try_for_each(|seed| {
+                yardsticks::NAMES.iter().try_for_each(|name| table.add_real(run, name, n, seed))
+            })
         })?;
         Ok(table)
+    }
+
+    /// Takes over the rows that the run had before it was stopped.
+    fn take_over(&mut self, run: &Run) -> Result<()> {
+        let (table, by_n) = (run.folder.path(TABLE), run.folder.path(format!("{FID_BY_N}.csv")));
+        if table.exists() {
+            self.rows = read_csv(&table)?;
+        }
+        let ours = run.record.checkpoint_sha256.clone().unwrap_or_default();
+        if let Some(row) = self.rows.iter().find(|row| row.checkpoint_sha256 != ours) {
+            bail!(
+                "{} has samples of the model {}, this one is {ours}: delete it to sample anew",
+                table.display(),
+                row.checkpoint_sha256
+            );
+        }
+        if by_n.exists() {
+            self.fid_by_n = read_curves(&by_n)?;
+        }
+        if !self.rows.is_empty() {
+            info!("{} rows are there already", self.rows.len());
+        }
+        Ok(())
+    }
+
+    /// Whether there is a row of this setting, number of samples and seed.
+    fn has(&self, setting: &SampleRow, n: usize, seed: u64) -> bool {
+        let same = |row: &SampleRow| row.n == n && row.seed == seed && row.setting() == setting.setting();
+        self.rows.iter().any(same)
     }
 
     /// What scores its samples.
@@ -144,12 +185,12 @@ impl Table {
         &self.scorer
     }
 
-    /// Draws `n` samples of each seed with a setting, scores them and adds their rows, and the floor's for as many images
-    /// where it is not yet there. `draw` is given a seed's random streams and a function to tell of images as they are
-    /// done.
+    /// Draws `n` samples of each seed with a setting, scores them and adds their rows, and the floor's for as many images;
+    /// what is there already is left as it is. `draw` is given a seed's random streams and a function to tell of images as
+    /// they are done.
     ///
     /// # Errors
-    /// When the samples cannot be drawn or scored, or a file cannot be written.
+    /// When the samples cannot be drawn or scored, a file cannot be written, or the run was asked to stop.
     pub fn sample(
         &mut self,
         run: &Run,
@@ -158,12 +199,15 @@ impl Table {
         keep: Keep,
         draw: impl Fn(&Streams, &(dyn Fn(usize) + Sync)) -> Result<Tensor>,
     ) -> Result<()> {
-        if !self.rows.iter().any(|row| row.sampler == "real" && row.n == n) {
-            for seed in run.settings.sampling_seeds() {
-                self.add_real(run, &[("real", yardsticks::real(run, n, seed)?)], seed)?;
-            }
+        let mut described = SampleRow::default();
+        setting.describe(&mut described);
+        for seed in run.settings.sampling_seeds() {
+            self.add_real(run, "real", n, seed)?;
         }
         for seed in run.settings.sampling_seeds() {
+            if self.has(&described, n, seed) {
+                continue;
+            }
             let first = seed == run.settings.seed;
             let (name, file) = match first {
                 true => (setting.label(), setting.file_name()),
@@ -174,18 +218,18 @@ impl Table {
             };
             let progress = bar(&name, n as u64);
             let start = Instant::now();
-            let samples = draw(&Streams::new(seed), &|images| progress.inc(images as u64))?;
+            let samples = draw(&Streams::new(seed), &|images| progress.inc(images as u64));
+            let samples = samples.with_context(|| about(run, &name))?;
             let seconds = start.elapsed().as_secs_f64();
             progress.finish_and_clear();
-            let mut row = SampleRow { seconds, ..SampleRow::default() };
-            setting.describe(&mut row);
-            self.add(run, row, &samples, seed)?;
+            // The row comes last: what has one is whole.
             if keep.picture && first {
                 sample_grid(&run.folder.path(format!("samples_{file}.png")), &samples)?;
             }
             if keep.samples {
                 save_samples(run, &file, &samples)?;
             }
+            self.add(run, SampleRow { seconds, ..described.clone() }, &samples, seed)?;
         }
         Ok(())
     }
@@ -196,9 +240,6 @@ impl Table {
     /// When a chart cannot be written.
     pub fn finish(&self, run: &Run) -> Result<()> {
         draw_samples(run.folder.root())?;
-        if !self.fid_by_n.is_empty() {
-            save_curves(run.folder.root(), "fid_by_n", &self.fid_by_n)?;
-        }
         info!("{:<32} {:>6} {:>6} {:>5} {:>18} {:>20}", "setting", "n", "seeds", "nfe", "FID", "KID");
         let with_error = |Estimate { mean, std_err }: Estimate, digits: usize| {
             let error = std_err.map_or_else(String::new, |error| format!(" ± {error:.digits$}"));
@@ -220,13 +261,14 @@ impl Table {
         Ok(())
     }
 
-    /// Scores images that no sampler made and adds their rows under their names.
-    fn add_real(&mut self, run: &Run, sets: &[(&str, Tensor)], seed: u64) -> Result<()> {
-        for (name, images) in sets {
-            let row = SampleRow { sampler: (*name).to_string(), ..SampleRow::default() };
-            self.add(run, row, images, seed)?;
+    /// Scores `n` of the real images `name`, whole or spoilt, drawn by `seed`, and adds their row where it is not yet there.
+    fn add_real(&mut self, run: &Run, name: &str, n: usize, seed: u64) -> Result<()> {
+        let row = SampleRow { sampler: name.to_string(), ..SampleRow::default() };
+        if self.has(&row, n, seed) {
+            return Ok(());
         }
-        Ok(())
+        interrupt::check()?;
+        self.add(run, row, &yardsticks::draw(run, name, n, seed)?, seed)
     }
 
     /// Scores images and adds their row, of which `described` has the setting.
@@ -241,7 +283,10 @@ impl Table {
             if seed == run.settings.seed && row.n == run.settings.samples && !yardstick {
                 let points = by_n.points.iter().map(|&(n, fid)| (1.0 / n as f64, fid - by_n.infinity));
                 let points = [(0.0, 0.0)].into_iter().chain(points).collect();
+                // Killed between this chart and the row, the run had it already.
+                self.fid_by_n.retain(|series| series.name != label);
                 self.fid_by_n.push(Series::line(label.clone(), points));
+                save_curves(run.folder.root(), FID_BY_N, &self.fid_by_n)?;
             }
         }
         let (fid, kid, error) = (row.fid, row.kid, score.fid_std_err);
@@ -251,11 +296,11 @@ impl Table {
             row.seconds
         );
         self.rows.push(row);
-        write_csv(&run.folder.path("samples.csv"), &self.rows)
+        write_csv(&run.folder.path(TABLE), &self.rows)
     }
 
     fn row(&self, run: &Run, described: SampleRow, score: &Score, seed: u64) -> SampleRow {
-        let (settings, record) = (&run.settings, &run.record);
+        let (settings, record, session) = (&run.settings, &run.record, run.record.session());
         let join = |numbers: &[usize]| numbers.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
         SampleRow {
             experiment: record.experiment.clone(),
@@ -276,9 +321,9 @@ impl Table {
             data_sha256: record.data_sha256.clone(),
             classifier_sha256: record.classifier_sha256.clone(),
             checkpoint_sha256: record.checkpoint_sha256.clone().unwrap_or_default(),
-            git_revision: record.git_revision.clone(),
-            device: record.device.clone(),
-            threads: record.threads,
+            git_revision: session.git_revision,
+            device: session.device,
+            threads: session.threads,
             fid_std_err: Some(score.fid_std_err),
             density: Some(score.near.density),
             coverage: Some(score.near.coverage),
@@ -288,11 +333,22 @@ impl Table {
     }
 }
 
+/// What an error in sampling is about: the setting, and where its model comes from.
+fn about(run: &Run, setting: &str) -> String {
+    let Settings { lr, epochs, .. } = run.settings;
+    let model = match run.record.checkpoint_sha256.as_deref() {
+        Some(sha256) => format!("model {}, --epochs {epochs} --lr {lr}", &sha256[..sha256.len().min(12)]),
+        None => "no model".to_string(),
+    };
+    format!("{setting} ({model})")
+}
+
 /// Writes all of a setting's samples to samples/FILE.safetensors.
 fn save_samples(run: &Run, file: &str, samples: &Tensor) -> Result<()> {
     let folder = run.folder.path("samples");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let path = folder.join(format!("{file}.safetensors"));
-    let saved = || format!("cannot write {}", path.display());
-    std::fs::create_dir_all(&folder).with_context(saved)?;
-    samples.save_safetensors("samples", &path).with_context(saved)
+    let bytes = safetensors::serialize([("samples", samples)], None)?;
+    write_atomically(&path, &bytes)
 }

@@ -1,11 +1,12 @@
 //! Training a model of a run: progress, train.csv, the loss chart, checkpoints.
 
+use crate::interrupt;
 use crate::progress::bar;
 use crate::run::Run;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use elucidate_core::params::{Params, Tensors};
-use elucidate_core::train::{EpochRecord, Event, Shard, TrainOptions, Trainer};
+use elucidate_core::train::{Checkpoints, EpochRecord, Event, Shard, TrainOptions, Trainer};
 use elucidate_report::{TrainRow, save_training};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -25,17 +26,15 @@ const EVALUATED: usize = 50;
 pub struct Recipe {
     /// Stands behind the names of its files where a run trains more than one model: train_NAME.csv. Empty for none.
     pub name: &'static str,
-    /// Whether to go on from its checkpoint.
-    pub resume: bool,
     /// Whether a batch is one shard, as batch norm needs it.
     pub whole_batches: bool,
 }
 
-/// Trains `params` by the run's settings and returns the average of the weights. `loss` is a shard's mean loss;
-/// `test_loss` what train.csv shows of the average.
+/// Trains `params` by the run's settings, from the run's last checkpoint where it has one, and returns the average of the
+/// weights. `loss` is a shard's mean loss; `test_loss` what train.csv shows of the average.
 ///
 /// # Errors
-/// When the loss is not finite, or a file cannot be written or gone on from.
+/// When the loss is not finite, a file cannot be written or gone on from, or the run was asked to stop.
 pub fn train(
     run: &Run,
     params: &Params,
@@ -54,13 +53,16 @@ pub fn train(
         ema_decay: settings.ema_decay,
     };
     let suffix = if recipe.name.is_empty() { String::new() } else { format!("_{}", recipe.name) };
-    let checkpoint = run.folder.path(format!("checkpoint/last{suffix}.safetensors"));
-    let mut trainer = Trainer::new(params, options, &run.streams, settings.train_images, Some(&checkpoint))?;
-    if recipe.resume {
-        trainer = trainer.resume(&run.device)?;
-        info!("going on after epoch {}", trainer.history().len());
+    let steps = options.epochs * options.steps_per_epoch(settings.train_images);
+    let path = run.folder.path(format!("checkpoint/last{suffix}.safetensors"));
+    let checkpoints = Some(Checkpoints { path, every: run.checkpoint_every });
+    let trainer = Trainer::new(params, options, &run.streams, settings.train_images, checkpoints)?;
+    let mut trainer = trainer.resume(&run.device)?;
+    if trainer.steps() > 0 {
+        info!("going on after step {} of {steps}", trainer.steps());
+        // It may have been killed between the checkpoint and the table.
+        write_history(run, recipe.name, trainer.history())?;
     }
-    let steps = settings.epochs * settings.train_images.div_ceil(settings.batch_size);
     let progress = bar("training", steps as u64);
     let weights = trainer.run(loss, test_loss, |event| on_event(run, recipe.name, &progress, &event))?;
     progress.finish_and_clear();
@@ -85,18 +87,23 @@ fn on_event(run: &Run, name: &str, progress: &ProgressBar, event: &Event) -> Res
                     left as f64 / step.images_per_second
                 );
             }
-            Ok(())
         }
-        Event::Epoch(history) => write_history(run, name, history),
+        Event::Epoch(history) => {
+            if let Some(last) = history.last() {
+                info!(
+                    "epoch {}: training loss {:.4}, test loss {:.4}, {:.0} images/s",
+                    last.epoch, last.train_loss, last.test_loss, last.images_per_second
+                );
+            }
+            write_history(run, name, history)?;
+        }
     }
+    Ok(interrupt::check()?)
 }
 
 fn write_history(run: &Run, name: &str, history: &[EpochRecord]) -> Result<()> {
-    if let Some(last) = history.last() {
-        info!(
-            "epoch {}: training loss {:.4}, test loss {:.4}, {:.0} images/s",
-            last.epoch, last.train_loss, last.test_loss, last.images_per_second
-        );
+    if history.is_empty() {
+        return Ok(());
     }
     let rows: Vec<TrainRow> = history
         .iter()

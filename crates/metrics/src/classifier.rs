@@ -2,10 +2,10 @@
 
 use crate::Features;
 use anyhow::{Context, Result};
-use candle_core::{D, DType, Device, Module, ModuleT, Tensor};
-use candle_nn::{BatchNorm, Linear, batch_norm, linear_no_bias};
-use elucidate_core::classifier::{FEATURES, ResidualClassifier};
-use elucidate_core::params::{Tensors, frozen};
+use candle_core::{D, DType, Device, Tensor};
+use elucidate_core::classifier::ResidualClassifier;
+use elucidate_core::files;
+use elucidate_core::params::frozen;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -43,7 +43,6 @@ pub struct Judged {
 #[derive(Debug, Clone)]
 pub struct Classifier {
     model: ResidualClassifier,
-    head: Head,
     device: Device,
     sha256: String,
 }
@@ -54,12 +53,12 @@ impl Classifier {
     /// # Errors
     /// When the file cannot be read, is not a whole safetensors file, or holds another model; each names the file.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        let bytes = std::fs::read(path).with_context(|| {
+        let bytes = files::read(path).with_context(|| {
             format!("cannot read the classifier {}; `just train-classifier` makes it", path.display())
         })?;
-        let (model, head) =
+        let model =
             parse(&bytes, device).with_context(|| format!("{} is not the classifier", path.display()))?;
-        Ok(Self { model, head, device: device.clone(), sha256: format!("{:x}", Sha256::digest(&bytes)) })
+        Ok(Self { model, device: device.clone(), sha256: format!("{:x}", Sha256::digest(&bytes)) })
     }
 
     /// SHA-256 of the file of weights, in hexadecimal.
@@ -81,7 +80,7 @@ impl Classifier {
     /// As [`Classifier::features`].
     pub fn judge(&self, images: &Tensor) -> Result<Judged> {
         let features = self.tensor(images)?;
-        let classes = self.head.logits(&features)?.argmax(D::Minus1)?.to_dtype(DType::U8)?.to_vec1()?;
+        let classes = self.model.logits(&features)?.argmax(D::Minus1)?.to_dtype(DType::U8)?.to_vec1()?;
         Ok(Judged { features: Features::from_tensor(&features)?, classes })
     }
 
@@ -111,28 +110,7 @@ pub fn class_counts(classes: &[u8]) -> [usize; CLASSES.len()] {
     counts
 }
 
-/// The classifier's last layers, from features to logits. [`ResidualClassifier`] has them too, but gives either features
-/// or logits: with these, one pass gives both.
-#[derive(Debug, Clone)]
-struct Head {
-    linear: Linear,
-    norm: BatchNorm,
-}
-
-impl Head {
-    /// (n, 512) to (n, 10).
-    fn logits(&self, features: &Tensor) -> candle_core::Result<Tensor> {
-        self.norm.forward_t(&self.linear.forward(features)?, false)
-    }
-}
-
-fn parse(bytes: &[u8], device: &Device) -> Result<(ResidualClassifier, Head)> {
-    let tensors: Tensors = candle_core::safetensors::load_buffer(bytes, device)?.into_iter().collect();
-    let vb = frozen(&tensors, device);
-    let model = ResidualClassifier::new(1, CLASSES.len(), vb.clone())?;
-    let head = Head {
-        linear: linear_no_bias(FEATURES, CLASSES.len(), vb.pp("linear"))?,
-        norm: batch_norm(CLASSES.len(), 1e-5, vb.pp("norm"))?,
-    };
-    Ok((model, head))
+fn parse(bytes: &[u8], device: &Device) -> Result<ResidualClassifier> {
+    let parameters = files::parameters(files::parse_tensors(bytes, device)?)?;
+    Ok(ResidualClassifier::new(1, CLASSES.len(), frozen(&parameters, device))?)
 }

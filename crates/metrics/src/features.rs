@@ -2,10 +2,9 @@
 
 use crate::MetricError;
 use anyhow::{Context, Result};
-use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
+use elucidate_core::files::read_tensors;
 use faer::{Mat, MatRef};
-use safetensors::SafeTensors;
 use std::path::Path;
 
 /// Feature vectors of n ≥ 2 samples, each of d finite numbers.
@@ -52,14 +51,10 @@ impl Features {
     /// When the file cannot be read, is not a whole safetensors file or lacks the tensor, and as
     /// [`Features::from_tensor`]; each names the file.
     pub fn read(path: &Path) -> Result<Self> {
-        let parse = |bytes: &[u8]| {
-            let file = SafeTensors::deserialize(bytes).context("not a whole safetensors file")?;
-            let tensor = file.tensor("features")?.load(&Device::Cpu)?;
-            Self::from_tensor(&tensor)
-        };
-        std::fs::read(path)
-            .map_err(anyhow::Error::from)
-            .and_then(|bytes| parse(&bytes))
+        let tensors = read_tensors(path, &Device::Cpu)?;
+        let features = tensors.get("features").context("tensor features is missing");
+        features
+            .and_then(Self::from_tensor)
             .with_context(|| format!("cannot read features from {}", path.display()))
     }
 

@@ -12,6 +12,8 @@ pub struct Moments {
     covariance: Mat<f64>,
     /// The covariance's rank is at most this.
     max_rank: usize,
+    /// F (d, n) with F·Fᵀ the covariance, where there are fewer samples than dimensions.
+    factor: Option<Mat<f64>>,
 }
 
 impl Moments {
@@ -22,7 +24,9 @@ impl Moments {
         let mean = Col::from_fn(dim, |j| rows.col(j).sum() / samples as f64);
         let centred = Mat::from_fn(samples, dim, |i, j| rows[(i, j)] - mean[j]);
         let covariance = Scale(1.0 / (samples - 1) as f64) * (centred.transpose() * &centred);
-        Self { mean, covariance, max_rank: dim.min(samples - 1) }
+        let factor =
+            (samples < dim).then(|| Scale(1.0 / ((samples - 1) as f64).sqrt()) * centred.transpose());
+        Self { mean, covariance, max_rank: dim.min(samples - 1), factor }
     }
 
     /// As [`Moments::of`], of the set that holds sample i `counts[i]` times, at least 2 samples in all.
@@ -36,7 +40,8 @@ impl Moments {
         let roots: Vec<f64> = held.iter().map(|&i| f64::from(counts[i]).sqrt()).collect();
         let centred = Mat::from_fn(dim, held.len(), |j, k| roots[k] * (columns[(j, held[k])] - mean[j]));
         let covariance = Scale(1.0 / (total - 1.0)) * (&centred * centred.transpose());
-        Self { mean, covariance, max_rank: dim.min(held.len() - 1) }
+        let factor = (held.len() < dim).then(|| Scale(1.0 / (total - 1.0).sqrt()) * &centred);
+        Self { mean, covariance, max_rank: dim.min(held.len() - 1), factor }
     }
 }
 
@@ -66,15 +71,22 @@ impl Reference {
     /// ‖μ₁ − μ₂‖² + Tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½) (Heusel 2017, eq. 6). The trace of the root is Σ√λ over the eigenvalues of
     /// the symmetric Σ₁^½·Σ₂·Σ₁^½, those of Σ₁Σ₂.
     ///
-    /// With fewer samples than dimensions most eigenvalues are zero and come out as rounding errors, whose roots are
-    /// not small: only as many as the ranks allow are counted, the largest.
+    /// With fewer samples than dimensions, Σ₂ = F·Fᵀ with a narrow F, the same eigenvalues but zeros are those of the small
+    /// (Σ₁^½·F)ᵀ·(Σ₁^½·F). Zeros come out as rounding errors, whose roots are not small: only as many eigenvalues as the
+    /// ranks allow are counted, the largest.
     ///
     /// # Errors
     /// When the dimensions differ or the eigenvalues are not found.
     pub fn fid(&self, fake: &Moments) -> Result<f64, MetricError> {
         let real = &self.moments;
         check_dims(real.mean.nrows(), fake.mean.nrows())?;
-        let product = &self.covariance_sqrt * &fake.covariance * &self.covariance_sqrt;
+        let product = match &fake.factor {
+            Some(factor) => {
+                let narrow = &self.covariance_sqrt * factor;
+                narrow.transpose() * &narrow
+            }
+            None => &self.covariance_sqrt * &fake.covariance * &self.covariance_sqrt,
+        };
         let ascending =
             finite(&product)?.self_adjoint_eigenvalues(Side::Lower).map_err(|_| MetricError::Eigenvalues)?;
         let rank = real.max_rank.min(fake.max_rank);

@@ -154,9 +154,9 @@ fn the_example_refuses_bad_files_in_one_line() {
     save("dims", "features", &[0.0; 24], &[2, 12]);
     for (file, complaint) in [
         ("missing", "No such file"),
-        ("", "Is a directory"),
-        ("truncated", "not a whole safetensors file"),
-        ("empty", "not a whole safetensors file"),
+        ("", "not a regular file"),
+        ("truncated", "damaged or no safetensors file"),
+        ("empty", "damaged or no safetensors file"),
         ("unnamed", "features"),
         ("rank", "[2, 2, 12]"),
         ("nan", "NaN"),

@@ -13,6 +13,10 @@ pub use charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, ShareTab
 pub use compare::{Difference, compare_runs, compare_settings, difference_chart};
 pub use files::{read_csv, read_json, write_atomically, write_csv, write_json};
 pub use grid::{Picture, labelled_rows, picture_grid};
-pub use plots::{draw_charts, draw_samples, fid_by_rho, fid_by_sampler, save_curves, save_training};
-pub use record::{RunRecord, SCHEMA_VERSION, SampleRow, ScoredRun, TrainRow, git_revision};
+pub use plots::{
+    draw_charts, draw_samples, fid_by_rho, fid_by_sampler, read_curves, save_curves, save_training,
+};
+pub use record::{
+    OtherModel, RunRecord, SCHEMA_VERSION, SampleRow, ScoredRun, Session, TrainRow, git_revision,
+};
 pub use summary::{Estimate, Figure, Summary, check_comparable};

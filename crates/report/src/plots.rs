@@ -110,20 +110,23 @@ impl Curves {
         let Self { title, x, y, x_scale, y_scale, .. } = *self;
         LineChart { x_scale, y_scale, ..LineChart::new(title, x, y, series) }
     }
+}
 
-    /// The series in the CSV of this name.
-    fn read(path: &Path) -> Result<Vec<Series>> {
-        let mut all: Vec<Series> = vec![];
-        for point in read_csv::<Point>(path)? {
-            if all.last().is_none_or(|series| series.name != point.series) {
-                all.push(Series { role: point.role, ..Series::line(point.series, vec![]) });
-            }
-            let series = all.len() - 1;
-            all[series].points.push((point.x, point.y));
-            all[series].std_errs.extend(point.std_err);
+/// The series in a chart's CSV, as [`save_curves`] wrote them.
+///
+/// # Errors
+/// When the file cannot be read, or a row is damaged.
+pub fn read_curves(path: &Path) -> Result<Vec<Series>> {
+    let mut all: Vec<Series> = vec![];
+    for point in read_csv::<Point>(path)? {
+        if all.last().is_none_or(|series| series.name != point.series) {
+            all.push(Series { role: point.role, ..Series::line(point.series, vec![]) });
         }
-        Ok(all)
+        let series = all.len() - 1;
+        all[series].points.push((point.x, point.y));
+        all[series].std_errs.extend(point.std_err);
     }
+    Ok(all)
 }
 
 /// Writes TRAIN.csv in `folder` for the training NAME, empty where a run trains one model, and draws its loss.
@@ -154,7 +157,7 @@ pub fn draw_charts(run: &Path) -> Result<Vec<PathBuf>> {
     for curves in CURVES {
         let (csv, png) = (run.join(format!("{}.csv", curves.name)), run.join(format!("{}.png", curves.name)));
         if csv.exists() {
-            curves.chart(Curves::read(&csv)?).save(&png)?;
+            curves.chart(read_curves(&csv)?).save(&png)?;
             drawn.push(png);
         }
     }

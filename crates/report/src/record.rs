@@ -8,8 +8,9 @@ use std::path::Path;
 use std::process::Command;
 
 /// The version of run.json and of the CSVs beside it that this program writes; it reads older ones too. 2 added the
-/// columns of samples.csv behind `variant`, `role` and `std_err` of the charts' CSVs, and rows of more than one seed.
-pub const SCHEMA_VERSION: u32 = 2;
+/// columns of samples.csv behind `variant`, `role` and `std_err` of the charts' CSVs, and rows of more than one seed. 3
+/// added `resumed` and `models` of run.json.
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// A row of samples.csv: one setting and seed. Enough to repeat the measurement and to refuse a comparison of unlike
 /// things. Options that a sampler does not have are empty; so is what a run of an older version did not measure.
@@ -158,7 +159,10 @@ pub struct RunRecord {
     pub started: String,
     /// When it ended; nothing while it runs or after it was stopped.
     pub finished: Option<String>,
-    /// Seconds by phase.
+    /// When and how it was gone on with after a stop; what else is here says how it began.
+    #[serde(default)]
+    pub resumed: Vec<Session>,
+    /// Seconds by phase, over all sessions; those of a phase that was killed are not known.
     pub seconds: BTreeMap<String, f64>,
     /// Threads on the CPU.
     pub threads: usize,
@@ -174,13 +178,51 @@ pub struct RunRecord {
     pub classifier_sha256: String,
     /// SHA-256 of the sampled model's weights, once there are any.
     pub checkpoint_sha256: Option<String>,
+    /// Models of other experiments that it uses, by the experiment's name.
+    #[serde(default)]
+    pub models: BTreeMap<String, OtherModel>,
     /// Numbers in the model.
     pub parameters: usize,
     /// The experiment's own figures by name.
     pub figures: BTreeMap<String, f64>,
 }
 
+/// A part of a run, from its begin or a resumption to its end or the next stop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// When it began, RFC 3339.
+    pub started: String,
+    /// The commit, as in [`RunRecord`].
+    pub git_revision: String,
+    /// Threads on the CPU.
+    pub threads: usize,
+    /// Where it computed.
+    pub device: String,
+    /// The processor's name.
+    pub cpu: String,
+}
+
+/// A model that another run made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherModel {
+    /// Its folder.
+    pub folder: String,
+    /// SHA-256 of its weights.
+    pub sha256: String,
+}
+
 impl RunRecord {
+    /// The session under way, or the last one.
+    pub fn session(&self) -> Session {
+        self.resumed.last().cloned().unwrap_or_else(|| Session {
+            started: self.started.clone(),
+            git_revision: self.git_revision.clone(),
+            threads: self.threads,
+            device: self.device.clone(),
+            cpu: self.cpu.clone(),
+        })
+    }
+
     /// Reads the run.json of the run's folder `run`.
     ///
     /// # Errors

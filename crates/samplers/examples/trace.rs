@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use clap::{Parser, ValueEnum};
+use elucidate_core::files::read_tensors;
 use elucidate_core::rng::Streams;
 use elucidate_samplers::{Churn, Sampler};
 use elucidate_schedules::karras_sigmas;
@@ -140,9 +141,7 @@ impl Options {
 
 /// The tensor `x` of a safetensors file, in f64.
 fn read(path: &Path) -> Result<Tensor> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-        .with_context(|| format!("{} is damaged or no safetensors file", path.display()))?;
+    let tensors = read_tensors(path, &Device::Cpu)?;
     let x = tensors.get("x").with_context(|| format!("{} lacks tensor x", path.display()))?;
     ensure!(x.dtype().is_float(), "x in {} is {:?}: give floats", path.display(), x.dtype());
     ensure!(x.elem_count() > 0, "x in {} is empty", path.display());

@@ -5,7 +5,6 @@ mod options;
 
 use anyhow::Result;
 use candle_core::Tensor;
-use clap::Parser;
 use elucidate_core::data::PixelRange;
 use elucidate_core::train::Shard;
 use elucidate_core::unet::UNet2DModel;
@@ -15,6 +14,7 @@ use elucidate_lab::figures::sampling_sigmas;
 use elucidate_lab::model;
 use elucidate_lab::one_setting::One;
 use elucidate_lab::options::NoOwnOptions;
+use elucidate_lab::program::CommandLine;
 use elucidate_lab::run::Run;
 use elucidate_lab::sampling::{Setting, draw};
 use elucidate_lab::score::{Keep, Table};
@@ -26,12 +26,12 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::run::report(run(&Options::parse()))
+    elucidate_lab::program::main(run)
 }
 
 fn run(options: &Options) -> Result<()> {
     let alone = options.one.setting()?;
-    let (mut run, own) = Run::begin(&options.run, "22_cosine", NoOwnOptions {}, |_| ())?;
+    let (mut run, own) = Run::begin(&options.run, Options::EXPERIMENT, NoOwnOptions {}, |_| ())?;
     let data = EpsData::new(&run, TimeInput::Given);
 
     // The schedule, and images noised along it.

@@ -4,6 +4,7 @@ use clap::Parser;
 use elucidate_lab::ddim::DdimSetting;
 use elucidate_lab::one_setting::{OneSetting, X0_CLAMP, churn};
 use elucidate_lab::options::{Preset, RunOptions};
+use elucidate_lab::program::CommandLine;
 use elucidate_lab::sampling::Setting;
 use elucidate_samplers::{Ddim, Sampler};
 
@@ -20,6 +21,14 @@ pub struct Options {
 
     #[command(flatten)]
     pub one: OneSetting,
+}
+
+impl CommandLine for Options {
+    const EXPERIMENT: &'static str = "22_cosine";
+
+    fn run_options(&mut self) -> &mut RunOptions {
+        &mut self.run
+    }
 }
 
 /// DDIM with 100 and 50 steps, each with η 1, 0.5 and 0.

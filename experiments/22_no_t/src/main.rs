@@ -6,7 +6,6 @@ mod options;
 use along::{Model, Trace};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
-use clap::Parser;
 use elucidate_core::train::Shard;
 use elucidate_core::unet::UNet2DModel;
 use elucidate_lab::ddim::{DdimSetting, EpsModel, draw_ddim};
@@ -14,6 +13,7 @@ use elucidate_lab::eps::{EpsData, TimeInput};
 use elucidate_lab::model;
 use elucidate_lab::noise_level::NoiseLevelModel;
 use elucidate_lab::options::NoOwnOptions;
+use elucidate_lab::program::CommandLine;
 use elucidate_lab::run::Run;
 use elucidate_lab::sampling::Described;
 use elucidate_lab::score::{Keep, Table};
@@ -25,18 +25,18 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::run::report(run(&Options::parse()))
+    elucidate_lab::program::main(run)
 }
 
 fn run(options: &Options) -> Result<()> {
     options.check()?;
     let (cosine_dir, noise_pred_dir) = options.models()?;
-    let (mut run, own) = Run::begin(&options.run, "22_no_t", NoOwnOptions {}, |_| ())?;
+    let (mut run, own) = Run::begin(&options.run, Options::EXPERIMENT, NoOwnOptions {}, |_| ())?;
     let steps = options.steps(run.settings.preset);
 
     // The models of the other two notebooks: one is told the time, one reads the noise level off the image.
-    let cosine = model::load_other(&cosine_dir, "22_cosine", "--cosine", &run.device)?;
-    let reader = NoiseLevelModel::load(&noise_pred_dir, &run.device)
+    let cosine = model::load_other(&mut run, &cosine_dir, "22_cosine", "--cosine")?;
+    let reader = NoiseLevelModel::load_other(&mut run, &noise_pred_dir)
         .with_context(|| format!("--noise-pred {}", noise_pred_dir.display()))?;
     let estimator = |x: &Tensor| reader.forward(x, false);
 

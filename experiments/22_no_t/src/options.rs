@@ -7,7 +7,10 @@ use elucidate_lab::model::newest;
 use elucidate_lab::noise_level;
 use elucidate_lab::one_setting::X0_CLAMP;
 use elucidate_lab::options::{Preset, RunOptions};
+use elucidate_lab::program::CommandLine;
+use elucidate_report::RunRecord;
 use elucidate_samplers::{Ddim, Estimates, SigmaRule};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Train the UNet to predict the noise without telling it the time; sample it with plain DDIM, which fails, and with
@@ -34,6 +37,14 @@ pub struct Options {
     pub steps: Option<usize>,
 }
 
+impl CommandLine for Options {
+    const EXPERIMENT: &'static str = "22_no_t";
+
+    fn run_options(&mut self) -> &mut RunOptions {
+        &mut self.run
+    }
+}
+
 impl Options {
     /// # Errors
     /// When a value is impossible.
@@ -42,15 +53,21 @@ impl Options {
         Ok(())
     }
 
-    /// The folders of the models of 22_cosine and 22_noise_pred.
+    /// The folders of the models of 22_cosine and 22_noise_pred; with --resume, those that the run began with.
     ///
     /// # Errors
     /// When one is not given and there is no run to take it from.
     pub fn models(&self) -> Result<(PathBuf, PathBuf)> {
-        let or_newest = |given: &Option<PathBuf>, experiment, option| match given {
-            Some(dir) => Ok(dir.clone()),
-            None => newest(experiment, option),
+        let began_with = match &self.run.resume {
+            Some(run) => RunRecord::read(run)?.models,
+            None => BTreeMap::new(),
         };
+        let or_newest =
+            |given: &Option<PathBuf>, experiment, option| match (given, began_with.get(experiment)) {
+                (Some(dir), _) => Ok(dir.clone()),
+                (None, Some(model)) => Ok(PathBuf::from(&model.folder)),
+                (None, None) => newest(experiment, option),
+            };
         Ok((
             or_newest(&self.cosine, "22_cosine", "--cosine")?,
             or_newest(&self.noise_pred, noise_level::EXPERIMENT, "--noise-pred")?,

@@ -5,11 +5,11 @@ mod figures;
 mod options;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use data::{NoisedData, Target};
 use elucidate_core::params::{Params, Tensors, frozen};
-use elucidate_lab::noise_level::{EXPERIMENT, NoiseLevelModel};
+use elucidate_lab::noise_level::NoiseLevelModel;
 use elucidate_lab::options::NoOwnOptions;
+use elucidate_lab::program::CommandLine;
 use elucidate_lab::run::Run;
 use elucidate_lab::training::{Recipe, train};
 use elucidate_report::write_csv;
@@ -22,12 +22,12 @@ use tracing::info;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::run::report(run(&Options::parse()))
+    elucidate_lab::program::main(run)
 }
 
 fn run(options: &Options) -> Result<()> {
     options.check()?;
-    let (mut run, own) = Run::begin(&options.run, EXPERIMENT, NoOwnOptions {}, preset)?;
+    let (mut run, own) = Run::begin(&options.run, Options::EXPERIMENT, NoOwnOptions {}, preset)?;
     let data = NoisedData::new(&run);
 
     // What constants would do: 0, the best one, and 0.5, the notebook's.
@@ -48,22 +48,23 @@ fn run(options: &Options) -> Result<()> {
     let logit_model = match &options.run.checkpoint {
         Some(dir) => NoiseLevelModel::load(dir, &run.device)
             .with_context(|| format!("--checkpoint {}", dir.display()))?,
-        None => {
-            let recipe = recipe("", options.run.resume.is_some());
-            let weights = run.phase("training", |run| trained(run, &data, Target::Logit, recipe))?;
-            let channels = channels(&run.settings)?;
-            NoiseLevelModel::save(&mut run, channels, &weights, &own)?
-        }
+        None => match NoiseLevelModel::saved(&mut run)? {
+            Some(model) => model,
+            None => {
+                let weights = run.phase("training", |run| trained(run, &data, Target::Logit, recipe("")))?;
+                let channels = channels(&run.settings)?;
+                NoiseLevelModel::save(&mut run, channels, &weights, &own)?
+            }
+        },
     };
     let mut predictions = vec![Predictions::of(&data, &logit_model, Target::Logit)?];
     figures::titled(&run, &data, &logit_model)?;
 
     // The ablation: the same network, as long, on ᾱ itself.
     if options.run.checkpoint.is_none() {
-        let resume = run.folder.path("checkpoint/last_alpha_bar.safetensors").exists();
-        let recipe = recipe("alpha_bar", options.run.resume.is_some() && resume);
-        let weights =
-            run.phase("training without the logit", |run| trained(run, &data, Target::AlphaBar, recipe))?;
+        let weights = run.phase("training without the logit", |run| {
+            trained(run, &data, Target::AlphaBar, recipe("alpha_bar"))
+        })?;
         let model = NoiseLevelModel::new(channels(&run.settings)?, frozen(&weights, &run.device))?;
         predictions.push(Predictions::of(&data, &model, Target::AlphaBar)?);
     }
@@ -80,8 +81,8 @@ fn run(options: &Options) -> Result<()> {
 }
 
 /// Batch norm looks across the whole batch.
-fn recipe(name: &'static str, resume: bool) -> Recipe {
-    Recipe { name, resume, whole_batches: true }
+fn recipe(name: &'static str) -> Recipe {
+    Recipe { name, whole_batches: true }
 }
 
 /// Trains the network on a target and returns its last weights.

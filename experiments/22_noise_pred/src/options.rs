@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use elucidate_lab::noise_level::EXPERIMENT;
 use elucidate_lab::options::{Preset, RunOptions, Settings};
+use elucidate_lab::program::CommandLine;
 
 /// Train the scoring classifier's architecture to read the noise level off an image: logit ᾱ from x_t alone; then, on
 /// equal training, ᾱ itself.
@@ -15,6 +17,14 @@ use elucidate_lab::options::{Preset, RunOptions, Settings};
 pub struct Options {
     #[command(flatten)]
     pub run: RunOptions,
+}
+
+impl CommandLine for Options {
+    const EXPERIMENT: &'static str = EXPERIMENT;
+
+    fn run_options(&mut self) -> &mut RunOptions {
+        &mut self.run
+    }
 }
 
 impl Options {

@@ -5,13 +5,13 @@ mod figures;
 mod options;
 
 use anyhow::Result;
-use clap::Parser;
 use edm::Edm;
 use elucidate_core::train::Shard;
 use elucidate_core::unet::UNet2DModel;
 use elucidate_lab::figures::sampling_sigmas;
 use elucidate_lab::model;
 use elucidate_lab::options::{Preset, Settings};
+use elucidate_lab::program::CommandLine;
 use elucidate_lab::run::Run;
 use elucidate_lab::sampling::{Setting, draw};
 use elucidate_lab::score::{Keep, Table};
@@ -22,13 +22,13 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::run::report(run(&Options::parse()))
+    elucidate_lab::program::main(run)
 }
 
 fn run(options: &Options) -> Result<()> {
     let alone = options.alone()?;
     options.edm.check()?;
-    let (mut run, edm_options) = Run::begin(&options.run, "23_karras", options.edm.clone(), preset)?;
+    let (mut run, edm_options) = Run::begin(&options.run, Options::EXPERIMENT, options.edm.clone(), preset)?;
     let edm = Edm::new(&edm_options, &run);
 
     // The data, and what the network is trained on.

@@ -4,6 +4,7 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, Parser, ValueEnum};
 use elucidate_lab::one_setting::{One, OneSetting, churn};
 use elucidate_lab::options::{Preset, RunOptions};
+use elucidate_lab::program::CommandLine;
 use elucidate_lab::sampling::Setting;
 use elucidate_samplers::{NoiseInput, Sampler};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,14 @@ pub struct Options {
 
     #[command(flatten)]
     pub one: OneSetting,
+}
+
+impl CommandLine for Options {
+    const EXPERIMENT: &'static str = "23_karras";
+
+    fn run_options(&mut self) -> &mut RunOptions {
+        &mut self.run
+    }
 }
 
 impl Options {

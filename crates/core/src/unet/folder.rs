@@ -2,19 +2,19 @@
 //! and its `from_pretrained` reads them.
 
 use super::{UNet2DConfig, UNet2DModel};
+use crate::files;
 use crate::params::{Params, Tensors, frozen};
 use crate::rng::Streams;
 use anyhow::{Context, Result, bail};
-use atomic_write_file::AtomicWriteFile;
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+/// The file of a model's folder that holds its parameters.
+pub const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 
 /// Writes a model's folder, each file beside its place first and then renamed; the weights in half precision where
 /// `half` says so.
@@ -40,10 +40,7 @@ pub fn save_model(dir: &Path, config: &UNet2DConfig, tensors: &Tensors, half: bo
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let message = || format!("cannot write {}", path.display());
-    let mut file = AtomicWriteFile::open(path).with_context(message)?;
-    file.write_all(bytes).with_context(message)?;
-    file.commit().with_context(message)
+    files::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Reads a model's folder: its configuration and its parameters in f32, which fit each other.
@@ -53,22 +50,17 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 /// unknown or of another shape: one line that names the file and what is wrong.
 pub fn load_model(dir: &Path, device: &Device) -> Result<(UNet2DConfig, Tensors)> {
     let path = dir.join(CONFIG);
-    let text = fs::read_to_string(&path).with_context(|| {
+    let text = files::read(&path).with_context(|| {
         format!("cannot read {}: a model's folder holds {CONFIG} and {WEIGHTS}", path.display())
     })?;
-    let config: UNet2DConfig =
-        serde_json::from_str(&text).with_context(|| format!("{} is not a UNet2DModel's", path.display()))?;
+    let config: UNet2DConfig = serde_json::from_slice(&text)
+        .with_context(|| format!("{} is not a UNet2DModel's", path.display()))?;
     if let Err(reason) = config.check() {
         bail!("{}: {reason}", path.display());
     }
     let path = dir.join(WEIGHTS);
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device)
-        .with_context(|| format!("{} is damaged or no safetensors file", path.display()))?;
-    let tensors = tensors
-        .into_iter()
-        .map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?)))
-        .collect::<candle_core::Result<Tensors>>()?;
+    let tensors = files::parameters(files::read_tensors(&path, device)?)
+        .with_context(|| format!("{} is not a model's", path.display()))?;
     check_names(&config, &tensors)
         .with_context(|| format!("{} does not fit its {CONFIG}", path.display()))?;
     Ok((config, tensors))

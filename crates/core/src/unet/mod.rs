@@ -6,7 +6,7 @@ mod folder;
 mod init;
 
 pub use config::{DownBlock, UNet2DConfig, UpBlock};
-pub use folder::{load_model, save_model};
+pub use folder::{WEIGHTS, load_model, save_model};
 pub use init::notebook_init;
 
 use crate::nn::{Conv2d, ConvShape, Dense, GroupNorm};

@@ -1,0 +1,128 @@
+//! What every experiment's `main` does: read the options, those of the run that is gone on with, run, say how it ended.
+
+use crate::interrupt::Interrupted;
+use crate::options::RunOptions;
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Parser};
+use elucidate_report::RunRecord;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+/// An experiment's command line.
+pub trait CommandLine: Parser {
+    /// The experiment's name, as its folder under results/ has it.
+    const EXPERIMENT: &'static str;
+
+    /// The options that every experiment has.
+    fn run_options(&mut self) -> &mut RunOptions;
+}
+
+/// Options that may be given beside --resume: none of them changes a figure.
+const BESIDE_RESUME: [&str; 6] =
+    ["resume", "device", "threads", "sampling_batch_size", "data_dir", "checkpoint_minutes"];
+
+/// Runs an experiment with the options of this process's command line; with `--resume` those of the command that began
+/// the run. Ends with 0; with 1 after one line on stderr that says what went wrong; or with 130 or 143 after one that says
+/// how to go on, where SIGINT or SIGTERM came.
+pub fn main<O: CommandLine>(run: impl FnOnce(&O) -> Result<()>) -> ExitCode {
+    let result = options::<O>().and_then(|options| options.as_ref().map_or(Ok(()), run));
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let interrupted = error.chain().find_map(|cause| cause.downcast_ref::<Interrupted>());
+    let (word, code) = match interrupted {
+        Some(interrupted) => ("stopped", ExitCode::from(interrupted.exit_code())),
+        None => ("error", ExitCode::FAILURE),
+    };
+    eprintln!("{word}: {}{}", one_line(&error), how_to_go_on(&error));
+    code
+}
+
+/// The error and its causes. candle puts a backtrace behind its messages where RUST_BACKTRACE is set: the first line is
+/// the message.
+fn one_line(error: &anyhow::Error) -> String {
+    let first_line = |cause: String| cause.lines().next().unwrap_or_default().to_string();
+    error.chain().map(|cause| first_line(cause.to_string())).collect::<Vec<_>>().join(": ")
+}
+
+/// The folder of the run under way, once there is something to go on with.
+static UNDER_WAY: OnceLock<PathBuf> = OnceLock::new();
+
+/// From now on an error says how to go on with the run in the folder `root`, where that can help.
+pub(crate) fn can_be_resumed(root: &Path) {
+    UNDER_WAY.get_or_init(|| root.to_path_buf());
+}
+
+/// What stands behind an error that has nothing to do with the run's numbers.
+fn how_to_go_on(error: &anyhow::Error) -> String {
+    let outside =
+        |cause: &(dyn std::error::Error + 'static)| cause.is::<io::Error>() || cause.is::<Interrupted>();
+    match UNDER_WAY.get() {
+        Some(root) if error.chain().any(outside) => {
+            format!("; what is written is kept: --resume {} goes on", root.display())
+        }
+        _ => String::new(),
+    }
+}
+
+/// The options to run with; none where the run to go on with is finished.
+fn options<O: CommandLine>() -> Result<Option<O>> {
+    let matches = O::command().get_matches();
+    let mut given = O::from_arg_matches(&matches)?;
+    let Some(root) = given.run_options().resume.clone() else { return Ok(Some(given)) };
+    refuse_beside_resume::<O>(&matches);
+    let resumed = || format!("--resume {}", root.display());
+    let record =
+        RunRecord::read(&root).with_context(|| format!("{}: it is not a run's folder", resumed()))?;
+    ensure!(
+        record.experiment == O::EXPERIMENT,
+        "{}: it is a run of {}, not of {}",
+        resumed(),
+        record.experiment,
+        O::EXPERIMENT
+    );
+    if record.finished.is_some() {
+        eprintln!(
+            "{} is finished already: --checkpoint {} samples its model anew",
+            root.display(),
+            root.join("model").display()
+        );
+        return Ok(None);
+    }
+    let mut begun = O::try_parse_from(&record.command_line).map_err(|error| {
+        let first = error.to_string().lines().next().unwrap_or_default().to_string();
+        anyhow!("{}: run.json has a command line that this version does not know: {first}", resumed())
+    })?;
+    let given = given.run_options().clone();
+    let device = match matches.value_source("device") {
+        Some(ValueSource::CommandLine) => given.device,
+        _ => record.device.parse().map_err(anyhow::Error::msg).with_context(resumed)?,
+    };
+    let recorded = begun.run_options();
+    *recorded = RunOptions {
+        resume: given.resume,
+        device,
+        threads: given.threads,
+        sampling_batch_size: given.sampling_batch_size,
+        checkpoint_minutes: given.checkpoint_minutes,
+        data_dir: given.data_dir.or(recorded.data_dir.take()),
+        ..recorded.clone()
+    };
+    Ok(Some(begun))
+}
+
+/// Ends the process where an option stands beside --resume that would make another run of it.
+fn refuse_beside_resume<O: CommandLine>(matches: &ArgMatches) {
+    let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+    let other = O::command()
+        .get_arguments()
+        .find(|arg| given(arg.get_id().as_str()) && !BESIDE_RESUME.contains(&arg.get_id().as_str()))
+        .and_then(|arg| arg.get_long().map(str::to_string));
+    if let Some(other) = other {
+        let message =
+            format!("--{other} cannot be given with --resume: the run goes on with its own options");
+        O::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
+}
