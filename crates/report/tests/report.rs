@@ -5,10 +5,11 @@ mod common;
 use anyhow::Result;
 use common::{record, sample_row};
 use elucidate_report::{
-    Dot, DotChart, DotSet, LineChart, Picture, Role, RunRecord, SCHEMA_VERSION, SampleRow, Scale, Series,
-    ShareTable, TrainRow, labelled_rows, picture_grid, read_csv, read_json, write_csv, write_json,
+    Dot, DotChart, DotSet, LineChart, Picture, Role, RunRecord, SCHEMA_VERSION, SampleRow, Scale, ScoredRun,
+    Series, ShareTable, TrainRow, labelled_rows, picture_grid, read_csv, read_json, write_csv, write_json,
 };
 use image::{ImageReader, RgbImage};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 fn read(path: &Path) -> Result<RgbImage> {
@@ -190,8 +191,27 @@ fn tables_and_records_come_back_as_they_were() -> Result<()> {
     assert_eq!(RunRecord::read(dir.path())?, record);
     write_json(&path, &RunRecord { schema_version: SCHEMA_VERSION + 1, ..record })?;
     let error = RunRecord::read(dir.path()).expect_err("it is newer");
-    assert!(error.to_string().contains("run.json is of schema version 3"), "{error}");
+    assert!(error.to_string().contains("run.json is of schema version 4"), "{error}");
     std::fs::write(&path, "{")?;
     assert!(read_json::<RunRecord>(&path).is_err());
+    Ok(())
+}
+
+#[test]
+fn runs_of_every_schema_so_far_are_read() -> Result<()> {
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results");
+    let mut versions = BTreeSet::new();
+    for experiment in std::fs::read_dir(results)? {
+        for run in std::fs::read_dir(experiment?.path()).into_iter().flatten() {
+            let run = run?.path();
+            if run.join("run.json").exists() {
+                versions.insert(RunRecord::read(&run)?.schema_version);
+            }
+            if run.join("samples.csv").exists() {
+                assert!(!ScoredRun::read(&run)?.rows.is_empty(), "{}", run.display());
+            }
+        }
+    }
+    assert!(versions.contains(&1) && versions.contains(&2), "{versions:?}");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A row and a record to begin with.
 
-use elucidate_report::{RunRecord, SCHEMA_VERSION, SampleRow};
+use elucidate_report::{OtherModel, RunRecord, SCHEMA_VERSION, SampleRow, Session};
 
 /// A row of heun, 20 steps, churn 0.5.
 pub fn sample_row() -> SampleRow {
@@ -42,6 +42,14 @@ pub fn sample_row() -> SampleRow {
 
 /// A record of the run `quick`.
 pub fn record() -> RunRecord {
+    let session = Session {
+        started: "later".into(),
+        git_revision: "def".into(),
+        threads: 1,
+        device: "cpu".into(),
+        cpu: "some".into(),
+    };
+    let model = OtherModel { folder: "results/22_cosine/quick/model".into(), sha256: "c".into() };
     RunRecord {
         schema_version: SCHEMA_VERSION,
         experiment: "23_karras".into(),
@@ -53,6 +61,7 @@ pub fn record() -> RunRecord {
         versions: [("candle".to_string(), "0.11".to_string())].into(),
         started: "now".into(),
         finished: None,
+        resumed: vec![session],
         seconds: [("training".to_string(), 1.5)].into(),
         threads: 2,
         device: "cpu".into(),
@@ -61,6 +70,7 @@ pub fn record() -> RunRecord {
         data_sha256: "a".into(),
         classifier_sha256: "b".into(),
         checkpoint_sha256: None,
+        models: [("22_cosine".to_string(), model)].into(),
         parameters: 7,
         figures: [("data std".to_string(), 0.66)].into(),
     }
