@@ -73,6 +73,11 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# Check licences, duplicate versions, sources and advisories of all dependencies
+[group('development')]
+deny:
+    scripts/deny.sh
+
 # Time the kernels, training steps and sampling (one UNet alone: just bench --preset lesson --batch-size 64 …)
 [group('development')]
 bench *ARGS:
