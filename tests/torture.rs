@@ -275,7 +275,7 @@ fn torture() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut counts = Counts::default();
     let mut batter = |binary: String, arguments, runs, ends: &[End]| -> Result<()> {
-        let dir = dir.path().join(Path::new(&binary).file_name().context("a name")?);
+        let dir = dir.path().join(format!("after {} runs", counts.runs));
         let subject = Subject::new(binary, arguments, &dir)?;
         for _ in 0..runs {
             subject.batter(&dir, ends, &mut counts)?;

@@ -1,5 +1,6 @@
 //! Fashion-MNIST (Xiao 2017): 60,000 training and 10,000 test images, 28×28 grey.
 
+use crate::files::check_regular;
 use candle_core::{Device, Result, Tensor};
 use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
@@ -149,10 +150,10 @@ impl FashionMnist {
     }
 
     fn load_folder(dir: &Path) -> std::result::Result<Self, DataError> {
-        let [train_images, train_labels, test_images, test_labels] = FILES.map(|file| read_idx(dir, &file));
+        let [train_images, train_labels, test_images, test_labels] = &FILES;
         Ok(Self {
-            train: Split { images: train_images?, labels: train_labels? },
-            test: Split { images: test_images?, labels: test_labels? },
+            train: Split { images: read_idx(dir, train_images)?, labels: read_idx(dir, train_labels)? },
+            test: Split { images: read_idx(dir, test_images)?, labels: read_idx(dir, test_labels)? },
             source: dir.display().to_string(),
         })
     }
@@ -200,14 +201,15 @@ fn find_folder() -> Option<PathBuf> {
 fn read_idx(dir: &Path, file: &Idx) -> std::result::Result<Vec<u8>, DataError> {
     let path = dir.join(file.name);
     let unreadable = |source| DataError::Unreadable { path: path.clone(), source };
-    // One byte more than there should be is enough to see that a file is too long.
+    // One byte more than there should be is enough to see that a file is too long, however much it would unpack to.
     let limit = file.size() as u64 + 1;
-    let mut bytes = Vec::with_capacity(file.size() + 1);
+    let mut bytes = vec![];
     let gzipped = dir.join(format!("{}.gz", file.name));
     if gzipped.is_file() {
         let packed = File::open(&gzipped).map_err(unreadable)?;
         GzDecoder::new(packed).take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
     } else {
+        check_regular(&path).map_err(unreadable)?;
         File::open(&path).and_then(|plain| plain.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
     }
     check(&[&bytes], file, &path)?;

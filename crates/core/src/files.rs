@@ -16,10 +16,16 @@ use std::path::Path;
 /// # Errors
 /// When it is not a regular file, or cannot be read.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
+    check_regular(path)?;
     fs::read(path)
+}
+
+/// To be asked before a file is opened: a pipe would keep the program waiting.
+pub(crate) fn check_regular(path: &Path) -> io::Result<()> {
+    match fs::metadata(path)?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    }
 }
 
 /// Writes a file whole or not at all: beside its place, then renamed, both on the disk when it returns.

@@ -16,6 +16,8 @@ use std::path::Path;
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
+/// Channels of a block; what is above is no model's.
+const LARGEST: usize = 1 << 16;
 
 /// The experiment that trains it.
 pub const EXPERIMENT: &str = "22_noise_pred";
@@ -120,8 +122,8 @@ fn read(dir: &Path, device: &Device) -> Result<(NoiseLevelModel, Tensors)> {
     let misfit = || format!("{} does not fit its {CONFIG}", path.display());
     let parameters = files::parameters(files::read_tensors(&path, device)?)
         .with_context(|| format!("{} is not a model's", path.display()))?;
-    if config.block_out_channels.contains(&0) {
-        bail!("{}: a block without channels", dir.join(CONFIG).display());
+    if config.block_out_channels.iter().any(|channels| !(1..=LARGEST).contains(channels)) {
+        bail!("{}: each block needs 1 to {LARGEST} channels", dir.join(CONFIG).display());
     }
     let model =
         NoiseLevelModel::new(config.block_out_channels, frozen(&parameters, device)).with_context(misfit)?;

@@ -17,7 +17,7 @@ fn train(arguments: &[&str], out: &Path) -> assert_cmd::assert::Assert {
     let mut command = Command::new(env!("CARGO_BIN_EXE_train-classifier"));
     // With it, candle's errors bring a backtrace along.
     command.env_remove("RUST_BACKTRACE");
-    command.args(["--epochs=1", "--test-images=10", "--batch-size=32"]).args(arguments);
+    command.args(["--test-images=10", "--batch-size=32"]).args(arguments);
     command.arg("--out").arg(out).assert()
 }
 
@@ -30,8 +30,8 @@ fn the_weights_do_not_depend_on_threads_and_give_features_to_any_batch() {
     let folder = tempfile::tempdir().unwrap();
     let [one, two] =
         ["one/weights.safetensors", "two/weights.safetensors"].map(|name| folder.path().join(name));
-    train(&["--train-images=48", "--threads=1"], &one).success();
-    train(&["--train-images=48", "--threads=2"], &two).success();
+    train(&["--epochs=1", "--train-images=48", "--threads=1"], &one).success();
+    train(&["--epochs=1", "--train-images=48", "--threads=2"], &two).success();
     let bytes = std::fs::read(&one).unwrap();
     assert!(bytes == std::fs::read(&two).unwrap(), "the weights depend on the number of threads");
 
@@ -43,6 +43,29 @@ fn the_weights_do_not_depend_on_threads_and_give_features_to_any_batch() {
     let part = features(&classifier, &images.narrow(0, 60, 10).unwrap());
     assert_eq!(part.rows(), whole.rows().subrows(60, 10));
     assert!(classifier.features(&images.narrow(3, 0, 16).unwrap().narrow(1, 0, 0).unwrap()).is_err());
+}
+
+#[test]
+fn a_training_that_was_killed_goes_on_to_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, two] =
+        ["one/weights.safetensors", "two/weights.safetensors"].map(|name| folder.path().join(name));
+    let arguments = ["--epochs=3", "--train-images=96", "--test-images=10", "--batch-size=32"];
+    train(&arguments[..2], &one).success();
+    let checkpoint = folder.path().join("two/weights.checkpoint.safetensors");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_train-classifier"));
+    let mut killed = command.args(arguments).arg("--out").arg(&two).spawn().unwrap();
+    while !checkpoint.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    killed.kill().unwrap();
+    assert!(!killed.wait().unwrap().success());
+    train(&["--epochs=4", "--train-images=96"], &two)
+        .failure()
+        .stderr(predicate::str::contains("epochs 3 (asked for: 4); delete it to train anew"));
+    train(&arguments[..2], &two).success().stderr(predicate::str::contains("going on after step"));
+    assert!(std::fs::read(&one).unwrap() == std::fs::read(&two).unwrap(), "the weights differ");
+    assert!(!checkpoint.exists());
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+/// No number of channels, layers or groups may be larger: products of three still fit, and lists of layers stay short.
+const LARGEST: usize = 1 << 16;
+
 /// A level on the way down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DownBlock {
@@ -134,6 +137,13 @@ impl UNet2DConfig {
             return Err("in_channels, out_channels, layers_per_block, norm_num_groups and attention_head_dim must be \
                         above 0"
                 .to_string());
+        }
+        let sizes = sizes.iter().chain(&self.block_out_channels).chain(&self.attention_head_dim);
+        if sizes.max() > Some(&LARGEST) {
+            return Err(format!("a number of channels, layers, groups or head channels is above {LARGEST}"));
+        }
+        if !(self.norm_eps >= 0.0 && self.mid_block_scale_factor > 0.0) {
+            return Err("norm_eps must be at least 0 and mid_block_scale_factor above 0".to_string());
         }
         for &channels in &self.block_out_channels {
             if channels == 0 || channels % self.norm_num_groups != 0 {

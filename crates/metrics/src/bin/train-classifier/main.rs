@@ -6,30 +6,34 @@ mod augment;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use atomic_write_file::AtomicWriteFile;
 use augment::{Eraser, PIXELS, augment};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ModuleT;
 use candle_nn::loss::cross_entropy;
 use clap::Parser;
+use elucidate_core::checkpoint::{CheckpointError, previous};
 use elucidate_core::classifier::ResidualClassifier;
 use elucidate_core::data::{FashionMnist, PixelRange, Split};
 use elucidate_core::device::DeviceChoice;
+use elucidate_core::files;
 use elucidate_core::params::{Params, Tensors, frozen};
 use elucidate_core::rng::Streams;
-use elucidate_core::train::{Event, Shard, TrainOptions, Trainer};
+use elucidate_core::train::{Checkpoints, Event, Shard, TrainError, TrainOptions, Trainer};
 use elucidate_metrics::WEIGHTS;
 use rayon::prelude::*;
 use std::collections::HashMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use tracing::info;
 
 /// Trains the classifier whose features score the samples.
 ///
-/// One-cycle Adam on images that are shifted by up to a pixel, flipped, and have patches erased or copied over others.
+/// One-cycle Adam on images that are shifted by up to a pixel, flipped, and have patches erased or copied over others. The
+/// same command goes on with a training that was stopped, from the checkpoint beside FILE.
 #[derive(Parser)]
 struct Options {
     /// Passes over the training images
@@ -81,8 +85,8 @@ fn run(options: &Options) -> Result<()> {
     let (stderr, ansi) = (std::io::stderr, std::io::stderr().is_terminal());
     tracing_subscriber::fmt().with_target(false).with_writer(stderr).with_ansi(ansi).init();
     let unwritable = || format!("cannot write the weights to {}", options.out.display());
-    // Opened first: an hour's training shall not end in a folder that cannot be written.
-    let file = create(&options.out).with_context(unwritable)?;
+    // An hour's training shall not end in a folder that cannot be written.
+    try_writing(&options.out).with_context(unwritable)?;
     let data = FashionMnist::load(options.data_dir.as_deref())?;
     let device = options.device.open()?;
 
@@ -102,7 +106,11 @@ fn run(options: &Options) -> Result<()> {
         "test_images": options.test_images,
         "data_sha256": data.sha256(),
     });
-    write(file, half, metadata.to_string()).with_context(unwritable)?;
+    write(&options.out, half, metadata.to_string()).with_context(unwritable)?;
+    let checkpoint = checkpoint(&options.out);
+    for done in [previous(&checkpoint), checkpoint] {
+        std::fs::remove_file(done).ok();
+    }
     info!("weights are in {}", options.out.display());
     Ok(())
 }
@@ -138,7 +146,15 @@ fn train(options: &Options, data: &FashionMnist, device: &Device) -> Result<Tens
         // No average: the last weights, as in the lesson.
         ema_decay: 0.0,
     };
-    let mut trainer = Trainer::new(&params, recipe, &streams, train_images, None)?;
+    let checkpoints = Checkpoints { path: checkpoint(&options.out), every: Duration::from_secs(180) };
+    let trainer = Trainer::new(&params, recipe, &streams, train_images, Some(checkpoints))?;
+    let mut trainer = trainer.resume(device).map_err(|error| match error {
+        TrainError::Checkpoint(CheckpointError::Other { .. }) => anyhow!("{error}; delete it to train anew"),
+        error => error.into(),
+    })?;
+    if trainer.steps() > 0 {
+        info!("going on after step {}", trainer.steps());
+    }
     let weights = trainer.run(
         |shard| {
             let images = augmented(&data.train, shard, &streams)?.to_device(device)?;
@@ -206,18 +222,21 @@ fn accuracy(weights: &Tensors, split: &Split, n: usize, device: &Device) -> cand
     Ok(right as f64 / n as f64)
 }
 
-/// A file beside `path` that takes its place once it is whole.
-fn create(path: &Path) -> Result<AtomicWriteFile> {
+/// Where a training's checkpoint is kept until its weights are written.
+fn checkpoint(out: &Path) -> PathBuf {
+    out.with_extension("checkpoint.safetensors")
+}
+
+fn try_writing(path: &Path) -> Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    Ok(AtomicWriteFile::open(path)?)
+    Ok(AtomicWriteFile::open(path)?.discard()?)
 }
 
 /// Writes a safetensors file. All of `training` is one entry of the metadata: several would be written in random order,
 /// and the file's checksum would not be the same for the same weights.
-fn write(mut file: AtomicWriteFile, weights: Tensors, training: String) -> Result<()> {
+fn write(path: &Path, weights: Tensors, training: String) -> Result<()> {
     let bytes = safetensors::serialize(weights, Some(HashMap::from([("training".to_string(), training)])))?;
-    file.write_all(&bytes)?;
-    Ok(file.commit()?)
+    Ok(files::write(path, &bytes)?)
 }
