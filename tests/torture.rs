@@ -85,7 +85,7 @@ impl fmt::Display for Counts {
 /// A command, and how long its parts take where nobody disturbs it.
 struct Subject {
     binary: String,
-    arguments: &'static [&'static str],
+    arguments: Vec<String>,
     reference: PathBuf,
     training: f64,
     sampling: f64,
@@ -94,16 +94,17 @@ struct Subject {
 
 impl Subject {
     /// Runs the command to its end.
-    fn new(binary: String, arguments: &'static [&'static str], dir: &Path) -> Result<Self> {
+    fn new(binary: String, arguments: &[&str], dir: &Path) -> Result<Self> {
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let reference = dir.join("reference").join("run");
         let start = Instant::now();
-        let status = command(&binary, arguments, &reference).stderr(Stdio::null()).status()?;
+        let status = command(&binary, &arguments, &reference).stderr(Stdio::null()).status()?;
         ensure!(status.success(), "the run that nobody disturbs fails");
         let seconds = read_json::<RunRecord>(&reference.join("run.json"))?.seconds;
         let sum = |of: &[&str]| of.iter().filter_map(|name| seconds.get(*name)).sum();
         Ok(Self {
             training: sum(&["training", "training without the logit"]),
-            sampling: sum(&["sampling", "FID by rho", "DDIM", "Karras's samplers"]),
+            sampling: sum(&["sampling", "FID by rho", "DDIM", "Karras's samplers", "variants of the fix"]),
             whole: start.elapsed().as_secs_f64(),
             binary,
             arguments,
@@ -160,13 +161,13 @@ impl Subject {
                 command.args(["--checkpoint-minutes", "0", "--resume"]).arg(out);
                 command
             }
-            false => command(&self.binary, self.arguments, out),
+            false => command(&self.binary, &self.arguments, out),
         };
         Session::new(command.stderr(Stdio::piped()).spawn()?)
     }
 }
 
-fn command(binary: &str, arguments: &[&str], out: &Path) -> Command {
+fn command(binary: &str, arguments: &[String], out: &Path) -> Command {
     let mut command = common::plain(binary);
     command.args(["--preset", "smoke", "--checkpoint-minutes", "0"]).args(arguments).arg("--out").arg(out);
     command
@@ -274,23 +275,27 @@ fn a_run_that_is_killed_again_and_again_ends_bit_for_bit_as_one_that_is_not() ->
 fn torture() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let mut counts = Counts::default();
-    let mut batter = |binary: String, arguments, runs, ends: &[End]| -> Result<()> {
+    // Returns the model of the run that nobody disturbed.
+    let mut batter = |binary: String, arguments: &[&str], runs, ends: &[End]| -> Result<String> {
         let dir = dir.path().join(format!("after {} runs", counts.runs));
         let subject = Subject::new(binary, arguments, &dir)?;
         for _ in 0..runs {
             subject.batter(&dir, ends, &mut counts)?;
             println!("{counts}");
         }
-        Ok(())
+        Ok(subject.reference.join("model").display().to_string())
     };
     let training = [KillTraining, KillCheckpoint, InterruptTraining, KillTraining, KillCheckpoint];
     let sampling = [KillSampling, KillSampling, TerminateSampling, KillSampling, KillSampling];
     let all: Vec<End> = training.into_iter().chain([KillTraining]).chain(sampling).collect();
     batter(BINARY.to_string(), KARRAS, 5, &all)?;
     batter(BINARY.to_string(), KARRAS, 2, &[KillAnywhere; 4])?;
-    batter(other(BINARY, "exp-22-cosine")?, &["--samples", "16"], 2, &all)?;
-    // It trains twice.
-    batter(other(BINARY, "exp-22-noise-pred")?, &["--batch-size", "32"], 2, &[training, training].concat())?;
+    let cosine = batter(other(BINARY, "exp-22-cosine")?, &["--samples", "16"], 2, &all)?;
+    // It trains twice, and samples nothing.
+    let twice = [training, training].concat();
+    let noise_pred = batter(other(BINARY, "exp-22-noise-pred")?, &["--batch-size", "32"], 2, &twice)?;
+    let models = ["--cosine", &cosine, "--noise-pred", &noise_pred];
+    batter(other(BINARY, "exp-22-no-t")?, &models, 1, &all)?;
     assert!(counts.differences.is_empty(), "{:#?}", counts.differences);
     assert!(counts.kills() >= 50, "{counts}");
     assert!(counts.of(KillTraining) >= 20 && counts.of(KillCheckpoint) >= 5, "{counts}");
