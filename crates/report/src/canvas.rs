@@ -1,7 +1,7 @@
 //! A picture to draw on, in a font that comes with the program.
 
 use crate::files::write_atomically;
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use image::{ExtendedColorType, ImageEncoder};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -13,10 +13,16 @@ static FONT: Once = Once::new();
 /// The font's family name in plotters.
 pub(crate) const FAMILY: &str = "sans-serif";
 
+/// The most pixels of a picture: 192 MiB of them.
+const MOST_PIXELS: u64 = 1 << 26;
+
 pub(crate) type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
 
 /// Draws a white picture of `size` pixels and writes it to `path` as PNG.
 pub(crate) fn draw(path: &Path, size: (u32, u32), paint: impl FnOnce(&Area) -> Result<()>) -> Result<()> {
+    let (width, height) = size;
+    let fits = u64::from(width) * u64::from(height) <= MOST_PIXELS;
+    ensure!(fits, "a picture of {width} × {height} pixels is too large");
     register_font();
     let mut pixels = vec![255; 3 * size.0 as usize * size.1 as usize];
     {

@@ -6,6 +6,7 @@ use crate::record::{SampleRow, ScoredRun};
 use crate::summary::{Figure, Summary, check_comparable};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
+use std::collections::{HashMap, HashSet};
 
 /// A row of a comparison: what `other` has more than `base`. The errors are standard errors.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -77,7 +78,7 @@ pub fn compare_runs(runs: &[ScoredRun]) -> Result<Vec<Difference>> {
     for run in others {
         let before = differences.len();
         let others = Summary::all(&run.rows);
-        let alike = |a: &Summary, b: &Summary| a.first().setting() == b.first().setting();
+        let alike = |a: &Summary, b: &Summary| a.setting() == b.setting();
         let equal = |a: &Summary, b: &Summary| alike(a, b) && a.first().n == b.first().n;
         for other in &others {
             let same: Vec<&Summary> = bases.iter().filter(|base| alike(base, other)).collect();
@@ -125,13 +126,18 @@ pub fn compare_settings(run: &ScoredRun, base: Option<&str>) -> Result<Vec<Diffe
 pub fn difference_chart(differences: &[Difference]) -> DotChart {
     let mut rows: Vec<String> = vec![];
     let mut others: Vec<&str> = vec![];
+    let mut known = HashSet::new();
     let within_one_run = differences.iter().all(|d| d.other == d.setting);
     let usual = differences.first().map_or(0, |d| d.n);
     let name = |d: &Difference| label_among(&d.setting, d.n, usual);
+    let mut found = HashMap::new();
     for difference in differences {
-        if !rows.contains(&name(difference)) {
-            rows.push(name(difference));
+        let name = name(difference);
+        if known.insert(name.clone()) {
+            rows.push(name.clone());
         }
+        let other = if within_one_run { "" } else { &difference.other };
+        found.entry((other, name)).or_insert(difference);
         if !others.contains(&difference.other.as_str()) && !within_one_run {
             others.push(&difference.other);
         }
@@ -145,11 +151,7 @@ pub fn difference_chart(differences: &[Difference]) -> DotChart {
         note: if d.fid_differs { "differs".into() } else { String::new() },
     };
     let set = |other: &&str| {
-        let of_row = |row: &String| {
-            let found =
-                differences.iter().find(|d| name(d) == *row && (within_one_run || d.other == **other));
-            found.map(dot)
-        };
+        let of_row = |row: &String| found.get(&(*other, row.clone())).copied().map(dot);
         DotSet { name: (*other).to_string(), dots: rows.iter().map(of_row).collect() }
     };
     let sets = others.iter().map(set).collect();

@@ -2,11 +2,12 @@
 //! the same numbers make the same file.
 
 use crate::charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, ShareTable};
-use crate::files::{read_csv, write_csv};
-use crate::record::{SampleRow, ScoredRun, TrainRow};
+use crate::files::{is_there, read_csv, write_csv};
+use crate::record::{SampleRow, ScoredRun, TrainRow, class_counts};
 use crate::summary::{Estimate, Figure, Summary};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// How the lines in NAME.csv are drawn.
@@ -71,6 +72,7 @@ const CURVES: &[Curves] = &[
 
 /// A point of a chart as its CSV holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Point {
     series: String,
     #[serde(default)]
@@ -93,7 +95,7 @@ pub fn save_curves(folder: &Path, name: &str, series: &[Series]) -> Result<()> {
             role: s.role,
             x,
             y,
-            std_err: s.std_errs.get(i).copied(),
+            std_err: s.std_errs.get(i).copied().filter(|error| !error.is_nan()),
         };
         s.points.iter().enumerate().map(point).collect()
     };
@@ -119,12 +121,13 @@ impl Curves {
 pub fn read_curves(path: &Path) -> Result<Vec<Series>> {
     let mut all: Vec<Series> = vec![];
     for point in read_csv::<Point>(path)? {
-        if all.last().is_none_or(|series| series.name != point.series) {
+        let same = |series: &Series| series.name == point.series && series.role == point.role;
+        if !all.last().is_some_and(same) {
             all.push(Series { role: point.role, ..Series::line(point.series, vec![]) });
         }
         let series = all.len() - 1;
         all[series].points.push((point.x, point.y));
-        all[series].std_errs.extend(point.std_err);
+        all[series].std_errs.push(point.std_err.unwrap_or(f64::NAN));
     }
     Ok(all)
 }
@@ -156,22 +159,26 @@ pub fn draw_charts(run: &Path) -> Result<Vec<PathBuf>> {
     let mut drawn = vec![];
     for curves in CURVES {
         let (csv, png) = (run.join(format!("{}.csv", curves.name)), run.join(format!("{}.png", curves.name)));
-        if csv.exists() {
-            curves.chart(read_curves(&csv)?).save(&png)?;
+        if is_there(&csv) {
+            curves.chart(read_curves(&csv)?).save(&png).with_context(|| cannot_draw(&csv))?;
             drawn.push(png);
         }
     }
     for suffix in ["", "_alpha_bar"] {
         let (csv, png) = (run.join(format!("train{suffix}.csv")), run.join(format!("loss{suffix}.png")));
-        if csv.exists() {
-            loss(&read_csv(&csv)?).save(&png)?;
+        if is_there(&csv) {
+            loss(&read_csv(&csv)?).save(&png).with_context(|| cannot_draw(&csv))?;
             drawn.push(png);
         }
     }
-    if run.join("samples.csv").exists() {
+    if is_there(&run.join("samples.csv")) {
         drawn.extend(draw_samples(run)?);
     }
     Ok(drawn)
+}
+
+fn cannot_draw(csv: &Path) -> String {
+    format!("cannot draw {}", csv.display())
 }
 
 /// Draws the charts of samples.csv in the run's folder `run`: FID by sampler, FID by ρ where it was varied, and shares of
@@ -181,28 +188,39 @@ pub fn draw_charts(run: &Path) -> Result<Vec<PathBuf>> {
 /// When a file is damaged or cannot be written.
 pub fn draw_samples(run: &Path) -> Result<Vec<PathBuf>> {
     let scored = [ScoredRun::read(run)?];
+    let failed = || cannot_draw(&run.join("samples.csv"));
     let mut drawn = vec![];
     let mut path = |name: &str| -> PathBuf {
         drawn.push(run.join(name));
         run.join(name)
     };
     if let Some(chart) = fid_by_sampler(&scored) {
-        chart.save(&path("fid_by_sampler.png"))?;
+        chart.save(&path("fid_by_sampler.png")).with_context(failed)?;
     }
     if let Some(chart) = fid_by_rho(&scored) {
-        chart.save(&path("fid_by_rho.png"))?;
+        chart.save(&path("fid_by_rho.png")).with_context(failed)?;
     }
     if let Some(table) = classes(&scored[0].rows) {
-        table.save(&path("classes.png"))?;
+        table.save(&path("classes.png")).with_context(failed)?;
     }
     Ok(drawn)
 }
 
-/// Whether a row is one of several that differ in ρ alone.
-fn of_sweep(rows: &[SampleRow], row: &SampleRow) -> bool {
-    let without_rho = |row: &SampleRow| SampleRow { rho: None, ..row.clone() }.setting();
-    let key = without_rho(row);
-    rows.iter().any(|other| other.n == row.n && other.rho != row.rho && without_rho(other) == key)
+/// The rows that are of several which differ in ρ alone, and the others.
+fn by_sweep(rows: &[SampleRow]) -> (Vec<&SampleRow>, Vec<&SampleRow>) {
+    let without_rho = |row: &SampleRow| (row.n, SampleRow { rho: None, ..row.clone() }.setting());
+    let keys: Vec<_> = rows.iter().map(without_rho).collect();
+    let mut first = HashMap::new();
+    let mut swept = HashSet::new();
+    for (row, key) in rows.iter().zip(&keys) {
+        if *first.entry(key).or_insert(row.rho) != row.rho {
+            swept.insert(key);
+        }
+    }
+    let (of_sweep, others): (Vec<_>, Vec<_>) =
+        rows.iter().zip(&keys).partition(|(_, key)| swept.contains(key));
+    let rows = |pairs: Vec<(_, _)>| pairs.into_iter().map(|pair| pair.0).collect();
+    (rows(of_sweep), rows(others))
 }
 
 /// A setting's `label`, and its number of samples `n` where this is not the `usual` one.
@@ -216,17 +234,15 @@ pub(crate) fn label_among(label: &str, n: usize, usual: usize) -> String {
 /// FID of every sampler and yardstick, a colour for each run; the first run's floor as a line. None where nothing but real
 /// images was scored.
 pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
-    let shown = |run: &'_ ScoredRun| -> Vec<SampleRow> {
-        run.rows.iter().filter(|row| !of_sweep(&run.rows, row)).cloned().collect()
-    };
-    let tables: Vec<Vec<SampleRow>> = runs.iter().map(shown).collect();
+    let tables: Vec<Vec<&SampleRow>> = runs.iter().map(|run| by_sweep(&run.rows).1).collect();
     let n = tables.iter().flatten().next()?.n;
     let label = |row: &SampleRow| label_among(&row.label(), row.n, n);
-    let is_floor = |row: &SampleRow| row.sampler == "real" && row.n == n;
+    let is_floor = |row: &&SampleRow| row.sampler == "real" && row.n == n;
     let mut rows: Vec<String> = vec![];
-    for row in tables.iter().flatten().filter(|row| !is_floor(row)) {
-        if !rows.contains(&label(row)) {
-            rows.push(label(row));
+    let mut known = HashSet::new();
+    for label in tables.iter().flatten().filter(|row| !is_floor(row)).map(|row| label(row)) {
+        if known.insert(label.clone()) {
+            rows.push(label);
         }
     }
     tables.iter().flatten().find(|row| !row.is_real())?;
@@ -235,13 +251,15 @@ pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
         let note = summary.first().nfe.map_or_else(String::new, |nfe| format!("{nfe} evaluations"));
         Dot { value: mean, error: std_err, note }
     };
-    let set = |(run, table): (&ScoredRun, &Vec<SampleRow>)| {
-        let summaries = Summary::all(table);
-        let of_row = |name: &String| summaries.iter().find(|s| label(s.first()) == *name).map(dot);
-        DotSet { name: run.name(), dots: rows.iter().map(of_row).collect() }
+    let set = |(run, table): (&ScoredRun, &Vec<&SampleRow>)| {
+        let mut dots = HashMap::new();
+        for summary in Summary::all(table.iter().copied()) {
+            dots.entry(label(summary.first())).or_insert_with(|| dot(&summary));
+        }
+        DotSet { name: run.name(), dots: rows.iter().map(|name| dots.get(name).cloned()).collect() }
     };
     let sets = runs.iter().zip(&tables).map(set).collect();
-    let floor = Summary::all(tables[0].iter().filter(|row| is_floor(row)));
+    let floor = Summary::all(tables[0].iter().copied().filter(is_floor));
     let reference = floor.first().map(|floor| ("real images".to_string(), floor.figure(Figure::Fid).mean));
     Some(DotChart {
         title: format!("FID by sampler, {n} samples{}", seeds(&tables)),
@@ -253,8 +271,9 @@ pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
 }
 
 /// For a title: of how many seeds the rows of runs are, at most.
-fn seeds(tables: &[Vec<SampleRow>]) -> String {
-    let of_run = |table: &Vec<SampleRow>| Summary::all(table).iter().map(Summary::seeds).max();
+fn seeds(tables: &[Vec<&SampleRow>]) -> String {
+    let of_run =
+        |table: &Vec<&SampleRow>| Summary::all(table.iter().copied()).iter().map(Summary::seeds).max();
     match tables.iter().filter_map(of_run).max() {
         Some(seeds) if seeds > 1 => format!(" of each of {seeds} seeds"),
         _ => String::new(),
@@ -265,8 +284,7 @@ fn seeds(tables: &[Vec<SampleRow>]) -> String {
 pub fn fid_by_rho(runs: &[ScoredRun]) -> Option<LineChart> {
     let mut series: Vec<Series> = vec![];
     for run in runs {
-        let swept = run.rows.iter().filter(|row| of_sweep(&run.rows, row));
-        for summary in Summary::all(swept) {
+        for summary in Summary::all(by_sweep(&run.rows).0) {
             let row = summary.first();
             let what = SampleRow { rho: None, ..row.clone() }.label();
             let name = match runs.len() {
@@ -278,7 +296,7 @@ pub fn fid_by_rho(runs: &[ScoredRun]) -> Option<LineChart> {
             }
             let (Estimate { mean, std_err }, last) = (summary.figure(Figure::Fid), series.len() - 1);
             series[last].points.push((row.rho?, mean));
-            series[last].std_errs.extend(std_err);
+            series[last].std_errs.push(std_err.unwrap_or(f64::NAN));
         }
     }
     if series.is_empty() {
@@ -312,8 +330,8 @@ fn classes(rows: &[SampleRow]) -> Option<ShareTable> {
     let shares = |summary: &Summary| -> Option<(String, Vec<f64>)> {
         let mut sums = vec![0.0; CLASSES.len()];
         for row in summary.rows() {
-            for (sum, count) in sums.iter_mut().zip(row.classes.as_ref()?.split('-')) {
-                *sum += count.parse::<f64>().ok()?;
+            for (sum, count) in sums.iter_mut().zip(class_counts(row.classes.as_ref()?)?) {
+                *sum += count;
             }
         }
         let all: f64 = sums.iter().sum();
@@ -322,8 +340,7 @@ fn classes(rows: &[SampleRow]) -> Option<ShareTable> {
             sums.iter().map(|sum| sum / all).collect(),
         ))
     };
-    let shown = rows.iter().filter(|row| !of_sweep(rows, row));
-    let rows: Vec<_> = Summary::all(shown).iter().filter_map(shares).collect();
+    let rows: Vec<_> = Summary::all(by_sweep(rows).1).iter().filter_map(shares).collect();
     (rows.len() > 1).then(|| ShareTable {
         title: "Classes of the samples, as the classifier sees them".into(),
         columns: CLASSES.map(str::to_string).to_vec(),

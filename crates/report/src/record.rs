@@ -1,9 +1,10 @@
 //! What is written down about a run and about each of its measurements.
 
-use crate::files::{read_csv, read_json};
-use anyhow::{Result, ensure};
+use crate::files::{check_text, read_csv, read_json};
+use crate::summary::Summary;
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -12,9 +13,16 @@ use std::process::Command;
 /// added `resumed` and `models` of run.json.
 pub const SCHEMA_VERSION: u32 = 3;
 
+/// The most rows of samples.csv: each takes seconds to measure.
+const MOST_ROWS: usize = 10_000;
+
+/// The largest figure: sums of its squares are still numbers.
+const LARGEST: f64 = 1e100;
+
 /// A row of samples.csv: one setting and seed. Enough to repeat the measurement and to refuse a comparison of unlike
 /// things. Options that a sampler does not have are empty; so is what a run of an older version did not measure.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct SampleRow {
     pub experiment: String,
@@ -119,10 +127,43 @@ impl SampleRow {
     pub fn is_real(&self) -> bool {
         self.sampler.starts_with("real")
     }
+
+    /// Refuses what can be neither compared nor drawn.
+    fn check(&self) -> Result<()> {
+        let figures = [
+            ("fid", Some(self.fid)),
+            ("kid", Some(self.kid)),
+            ("rho", self.rho),
+            ("sigma_min", self.sigma_min),
+            ("sigma_max", self.sigma_max),
+            ("eta", self.eta),
+            ("s_churn", self.s_churn),
+        ];
+        for (column, value) in figures {
+            let usable = value.is_none_or(|value| (-LARGEST..=LARGEST).contains(&value));
+            ensure!(usable, "{column} is {:e}", value.unwrap_or(f64::NAN));
+        }
+        for (column, error) in [("kid_std_err", Some(self.kid_std_err)), ("fid_std_err", self.fid_std_err)] {
+            let usable = error.is_none_or(|error| (0.0..=LARGEST).contains(&error));
+            ensure!(usable, "{column} is {:e}", error.unwrap_or(f64::NAN));
+        }
+        if let Some(classes) = &self.classes {
+            ensure!(class_counts(classes).is_some(), "classes are {classes:?}: not ten counts of samples");
+        }
+        Ok(())
+    }
+}
+
+/// The counts in [`SampleRow::classes`]; None unless they are ten and not all 0.
+pub(crate) fn class_counts(classes: &str) -> Option<[f64; 10]> {
+    let counts = classes.split('-').map(|count| count.parse::<u32>().map(f64::from));
+    let counts: [f64; 10] = counts.collect::<Result<Vec<_>, _>>().ok()?.try_into().ok()?;
+    counts.iter().any(|&count| count > 0.0).then_some(counts)
 }
 
 /// A row of train.csv: one epoch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct TrainRow {
     pub epoch: usize,
@@ -228,13 +269,17 @@ impl RunRecord {
     /// # Errors
     /// When there is none, it is damaged, or it is of a newer version than this program.
     pub fn read(run: &Path) -> Result<Self> {
-        let record: Self = read_json(&run.join("run.json"))?;
+        let path = run.join("run.json");
+        let record: Self = read_json(&path)?;
         ensure!(
             record.schema_version <= SCHEMA_VERSION,
             "{} is of schema version {}; this program knows up to {SCHEMA_VERSION}: use a newer one",
-            run.join("run.json").display(),
+            path.display(),
             record.schema_version
         );
+        for text in [&record.experiment, &record.run, &record.git_revision] {
+            check_text(text).with_context(|| format!("{} is damaged", path.display()))?;
+        }
         Ok(record)
     }
 }
@@ -252,16 +297,35 @@ impl ScoredRun {
     /// Reads the run's folder `run`.
     ///
     /// # Errors
-    /// When run.json or samples.csv is missing, damaged, or newer than this program.
+    /// When run.json or samples.csv is missing, damaged, or newer than this program; when samples.csv has more than
+    /// 10,000 rows, two of a setting and seed, or figures that are not finite.
     pub fn read(run: &Path) -> Result<Self> {
         let record = RunRecord::read(run)?;
-        Ok(Self { record, rows: read_csv(&run.join("samples.csv"))? })
+        let path = run.join("samples.csv");
+        let rows = read_csv(&path)?;
+        check_rows(&rows).with_context(|| format!("{} is damaged", path.display()))?;
+        Ok(Self { record, rows })
     }
 
     /// What charts and tables call it: experiment and run.
     pub fn name(&self) -> String {
         format!("{}/{}", self.record.experiment, self.record.run)
     }
+}
+
+/// Refuses rows that can be neither compared nor drawn, and those that would count a seed twice.
+fn check_rows(rows: &[SampleRow]) -> Result<()> {
+    ensure!(rows.len() <= MOST_ROWS, "{} rows, more than {MOST_ROWS}", rows.len());
+    for (i, row) in rows.iter().enumerate() {
+        row.check().with_context(|| format!("row {}", i + 1))?;
+    }
+    for summary in Summary::all(rows) {
+        let mut seeds = HashSet::new();
+        for row in summary.rows() {
+            ensure!(seeds.insert(row.seed), "{} has two rows of seed {}", row.label(), row.seed);
+        }
+    }
+    Ok(())
 }
 
 /// The commit of the folder that the process runs in, with `-dirty` behind it where files differ from it; "unknown"

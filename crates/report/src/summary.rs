@@ -2,6 +2,7 @@
 
 use crate::record::{SampleRow, ScoredRun};
 use anyhow::{Result, bail};
+use std::collections::HashMap;
 
 /// A figure of samples.csv that has errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,7 @@ impl Figure {
 /// The rows of one setting and number of samples, each with a seed of its own.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary<'a> {
+    setting: String,
     rows: Vec<&'a SampleRow>,
 }
 
@@ -63,12 +65,12 @@ impl<'a> Summary<'a> {
     /// Of every setting in `rows`, in their order.
     pub fn all(rows: impl IntoIterator<Item = &'a SampleRow>) -> Vec<Self> {
         let mut all: Vec<Self> = vec![];
+        let mut places = HashMap::new();
         for row in rows {
-            let same =
-                |known: &&mut Self| known.first().n == row.n && known.first().setting() == row.setting();
-            match all.iter_mut().find(same) {
+            let place = *places.entry((row.n, row.setting())).or_insert(all.len());
+            match all.get_mut(place) {
                 Some(summary) => summary.rows.push(row),
-                None => all.push(Self { rows: vec![row] }),
+                None => all.push(Self { setting: row.setting(), rows: vec![row] }),
             }
         }
         all
@@ -77,6 +79,11 @@ impl<'a> Summary<'a> {
     /// The row of the first seed: every one has its setting.
     pub fn first(&self) -> &'a SampleRow {
         self.rows[0]
+    }
+
+    /// What tells its setting from another one: that of [`SampleRow::setting`].
+    pub fn setting(&self) -> &str {
+        &self.setting
     }
 
     /// Its rows.

@@ -77,7 +77,7 @@ impl DotChart {
         }
         let row = 22 + 16 * self.sets.len() as u32;
         let legend = if self.sets.len() > 1 { 26 * self.sets.len() as u32 + 20 } else { 0 };
-        let height = 150 + legend + row * self.rows.len() as u32;
+        let height = (150 + legend).saturating_add(row.saturating_mul(self.rows.len() as u32));
         let widths = self.rows.iter().map(|row| text_width(row, TEXT)).collect::<Result<Vec<_>>>()?;
         let labels = widths.into_iter().max().unwrap_or(0) + 16;
         let width = SIZE.0.max(labels + NARROWEST);

@@ -2,10 +2,13 @@
 
 use super::{Axis, COLOURS, GREY, GRID, MARGIN, MARGIN_RIGHT, SIZE, Scale, TEXT, TITLE, draw_legend};
 use crate::canvas::{Area, FAMILY, draw, drawing, text_width};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// The most series of a chart.
+const MOST_SERIES: usize = 100;
 
 /// How a [`Series`] is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,7 +32,7 @@ pub struct Series {
     pub role: Role,
     /// Its points (x, y).
     pub points: Vec<(f64, f64)>,
-    /// The standard error of each y; empty where none is known.
+    /// The standard error of each y, NaN where it is not known; empty where none is.
     pub std_errs: Vec<f64>,
 }
 
@@ -91,8 +94,22 @@ impl LineChart {
     /// Draws it to `path` as PNG.
     ///
     /// # Errors
-    /// When nothing finite is to be drawn, or the file cannot be written.
+    /// When nothing finite is to be drawn, when there are more than 100 series, when a number is beyond 1e±150 or a bar is
+    /// not finite, or when the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        ensure!(
+            self.series.len() <= MOST_SERIES,
+            "a chart of {} series, more than {MOST_SERIES}",
+            self.series.len()
+        );
+        for series in self.of(Role::Bars) {
+            let finite = series.points.iter().all(|(x, y)| x.is_finite() && y.is_finite());
+            ensure!(finite, "{} has bars that are not finite numbers", series.name);
+        }
+        for (_, y) in self.of(Role::Shade).flat_map(|series| &series.points) {
+            let drawable = !y.is_finite() || y.abs() <= Scale::Linear.farthest();
+            ensure!(drawable, "{y:e} is too large or too small to be drawn");
+        }
         draw(path, SIZE, |area| self.paint(area))
     }
 
@@ -152,6 +169,9 @@ impl LineChart {
                 // Below zero a logarithmic axis ends.
                 let (low, high) = (at((x, low)), at((x, high)));
                 let low = (low.0, if low.1.is_finite() { low.1 } else { bottom });
+                if !finite(&high) {
+                    continue;
+                }
                 let whisker = PathElement::new([low, high], colour.stroke_width(2));
                 chart.draw_series([whisker]).map_err(drawing)?;
                 let ends = [low, high].map(|end| {

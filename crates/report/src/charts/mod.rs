@@ -35,6 +35,11 @@ const MARGIN: u32 = 16;
 /// Wider, for half of the last number on the axis.
 const MARGIN_RIGHT: u32 = 28;
 
+/// The smallest span of an axis, as a part of where it lies.
+const NARROWEST: f64 = 1e-12;
+/// What lies outside of an axis is drawn at most so many of its lengths away.
+const OUTSIDE: f64 = 2.0;
+
 /// How an axis is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
@@ -49,6 +54,15 @@ impl Scale {
         match self {
             Self::Linear => value,
             Self::Log => value.log10(),
+        }
+    }
+
+    /// The farthest place from 0 on the axis, 1e±150 on a logarithmic one: ranges beyond it may be no numbers, or too
+    /// small to be divided.
+    fn farthest(self) -> f64 {
+        match self {
+            Self::Linear => 1e150,
+            Self::Log => 150.0,
         }
     }
 }
@@ -97,13 +111,15 @@ impl Axis {
         for value in values {
             let place = scale.to_axis(value);
             if place.is_finite() {
+                ensure!(place.abs() <= scale.farthest(), "{value:e} is too large or too small to be drawn");
                 range = range.start.min(place)..range.end.max(place);
                 whole &= value.fract() == 0.0;
             }
         }
         ensure!(range.start <= range.end, "a chart of no finite values");
         let mut span = range.end - range.start;
-        if span == 0.0 {
+        // Between numbers that are so close f64 has too few others for ticks.
+        if span <= (NARROWEST * range.start.abs()).max(f64::MIN_POSITIVE / NARROWEST) {
             span = range.start.abs().max(1.0) * 0.1;
             range = range.start - span..range.end + span;
         }
@@ -136,15 +152,12 @@ impl Axis {
             Scale::Linear => tick,
             Scale::Log => 10f64.powf(tick),
         };
-        let text = match value.abs() {
+        match value.abs() {
             0.0 => "0".to_string(),
+            size if size >= 1e10 => format!("{value:e}"),
             size if size >= 1e5 => format!("{}k", value / 1e3),
             size if size < 1e-4 => format!("{value:.0e}"),
-            _ => format!("{value:.5}"),
-        };
-        match text.contains('.') {
-            true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
-            false => text,
+            _ => format!("{value:.5}").trim_end_matches('0').trim_end_matches('.').to_string(),
         }
     }
 }
@@ -155,6 +168,7 @@ impl Ranged for Axis {
 
     fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
         let part = (value - self.range.start) / (self.range.end - self.range.start);
+        let part = part.clamp(-OUTSIDE, 1.0 + OUTSIDE);
         limit.0 + (part * f64::from(limit.1 - limit.0)).round() as i32
     }
 

@@ -169,7 +169,9 @@ fn all_runs(results: &Path) -> Result<Vec<PathBuf>> {
     };
     let mut runs = vec![];
     for experiment in entries(results)? {
-        runs.extend(entries(&experiment)?.into_iter().filter(|run| run.join("run.json").exists()));
+        runs.extend(
+            entries(&experiment)?.into_iter().filter(|run| run.join("run.json").symlink_metadata().is_ok()),
+        );
     }
     Ok(runs)
 }
