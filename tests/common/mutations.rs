@@ -1,4 +1,4 @@
-//! Committed files, changed at random.
+//! Files changed at random, to be read or refused.
 
 use anyhow::{Context, Result, ensure};
 use proptest::collection::vec;
@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::cell::Cell;
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -158,42 +157,6 @@ fn replace_number(bytes: &mut Vec<u8>, at: &Index, by: &[u8]) {
     if !numbers.is_empty() {
         splice(bytes, numbers[at.index(numbers.len())].clone(), by);
     }
-}
-
-/// Every committed file that `wanted` takes, with its path.
-///
-/// # Errors
-/// When there is none.
-pub fn committed(wanted: impl Fn(&Path) -> bool) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let mut files = vec![];
-    for experiment in entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results"))? {
-        for run in entries(&experiment)? {
-            for path in entries(&run)?.into_iter().filter(|path| wanted(path)) {
-                let bytes = fs::read(&path)?;
-                files.push((path, bytes));
-            }
-        }
-    }
-    ensure!(!files.is_empty(), "there are no such files in results");
-    Ok(files)
-}
-
-/// What is in a folder, in the order of the names; nothing where it is none.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
-    if !folder.is_dir() {
-        return Ok(vec![]);
-    }
-    let mut paths = vec![];
-    for entry in fs::read_dir(folder)? {
-        paths.push(entry?.path());
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-/// The file's name.
-pub fn name(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).unwrap_or("")
 }
 
 /// Gives `read` mutations of `files` with their paths, and prints how many of them it read and how many it refused.

@@ -1,18 +1,22 @@
 //! Files from outside that are damaged or meant ill: read rightly or refused in one line that names them, and nothing is
 //! written but what was asked for. `ELUCIDATE_FUZZ_CASES=5000 cargo test …` tries more of them.
 
+#[path = "common/committed.rs"]
+mod committed;
 mod common;
+#[path = "../../../tests/common/mutations.rs"]
 mod mutations;
 
 use anyhow::{Result, ensure};
 use assert_cmd::Command;
+use committed::{committed, name};
 use common::{record, sample_row};
 use elucidate_report::{
     LineChart, Role, RunRecord, SampleRow, Scale, ScoredRun, Series, TrainRow, compare_runs,
     compare_settings, difference_chart, draw_charts, draw_samples, fid_by_rho, fid_by_sampler, read_csv,
     read_file, write_csv, write_json,
 };
-use mutations::{committed, name, try_mutations};
+use mutations::try_mutations;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;

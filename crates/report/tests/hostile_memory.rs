@@ -1,12 +1,16 @@
 //! Reading takes no more memory than a small multiple of the file. A test of its own: the counter is the whole program's.
 
+#[path = "common/committed.rs"]
+mod committed;
 mod common;
+#[path = "../../../tests/common/mutations.rs"]
 mod mutations;
 
 use anyhow::{Result, ensure};
+use committed::{committed, name};
 use common::{record, sample_row};
 use elucidate_report::{RunRecord, SampleRow, TrainRow, draw_charts, read_csv, read_json, write_csv};
-use mutations::{committed, name, try_mutations};
+use mutations::try_mutations;
 use peak_alloc::PeakAlloc;
 use std::fs;
 use std::path::Path;
