@@ -40,11 +40,17 @@ pub fn main<O: CommandLine>(run: impl FnOnce(&O) -> Result<()>) -> ExitCode {
     code
 }
 
-/// The error and its causes. candle puts a backtrace behind its messages where RUST_BACKTRACE is set: the first line is
-/// the message.
+/// The error and its causes, each once. candle puts a backtrace behind its messages where RUST_BACKTRACE is set: the first
+/// line is the message.
 fn one_line(error: &anyhow::Error) -> String {
-    let first_line = |cause: String| cause.lines().next().unwrap_or_default().to_string();
-    error.chain().map(|cause| first_line(cause.to_string())).collect::<Vec<_>>().join(": ")
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        let cause = cause.lines().next().unwrap_or_default();
+        if !line.contains(cause) {
+            line = if line.is_empty() { cause.to_string() } else { format!("{line}: {cause}") };
+        }
+    }
+    line
 }
 
 /// The folder of the run under way, once there is something to go on with.
