@@ -177,6 +177,7 @@ fn impossible_options_are_refused_before_anything_is_written() -> Result<()> {
         (&["--checkpoint-minutes", "nan"], "--checkpoint-minutes NaN"),
         (&["--sampler", "heun", "--rho", "0"], "--rho 0"),
         (&["--sampler", "heun", "--sigma-min", "-0.1"], "--sigma-min"),
+        (&["--sampler", "heun", "--sigma-max", "1e300"], "--sigma-max"),
         (&["--sampler", "heun", "--sigma-min", "90"], "--sigma-min 90"),
         (&["--sampler", "heun", "--steps", "0"], "--steps 0"),
         (&["--sampler", "lms", "--order", "5"], "--order 5"),

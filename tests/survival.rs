@@ -160,7 +160,9 @@ fn a_run_of_the_second_schema_is_gone_on_with() -> Result<()> {
     keys.remove("models");
     write_json(&out.join("run.json"), &record)?;
     resume(&out).assert().success();
-    assert!(RunRecord::read(&out)?.finished.is_some());
+    let record = RunRecord::read(&out)?;
+    assert!(record.finished.is_some());
+    assert_eq!(record.schema_version, SCHEMA_VERSION);
     Ok(())
 }
 

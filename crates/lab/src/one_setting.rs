@@ -9,6 +9,9 @@ use elucidate_samplers::{Churn, Ddim, Sampler};
 /// ± this is where 22_cosine clamps x̂₀ in DDIM's steps.
 pub const X0_CLAMP: f64 = 1.5;
 
+/// Beyond, x is nothing but noise many times over, and its squares leave f32.
+const LARGEST_SIGMA: f64 = 1e6;
+
 /// One setting.
 #[derive(Debug, Clone, PartialEq)]
 pub enum One {
@@ -88,6 +91,11 @@ impl OneSetting {
         positive("rho", self.rho)?;
         positive("sigma-min", self.sigma_min)?;
         positive("sigma-max", self.sigma_max)?;
+        ensure!(
+            self.sigma_max <= LARGEST_SIGMA,
+            "--sigma-max {} is impossible: give at most {LARGEST_SIGMA}",
+            self.sigma_max
+        );
         ensure!(self.steps > 0, "--steps 0 is impossible: give at least 1");
         if self.sigma_min >= self.sigma_max {
             bail!("--sigma-min {} must be below --sigma-max {}", self.sigma_min, self.sigma_max);

@@ -191,71 +191,50 @@ impl Run {
         own: T,
         preset: impl FnOnce(&mut Settings),
     ) -> Result<(Self, T)> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = options.threads.unwrap_or(cores);
-        elucidate_kernels::set_up(threads).with_context(|| format!("--threads {threads}"))?;
-        elucidate_kernels::force_candle_ops(options.candle_ops);
-        ensure!(
-            options.sampling_batch_size != Some(0),
-            "--sampling-batch-size 0 is impossible: give at least 1"
-        );
+        let (device, threads) = prepare(options)?;
         let minutes = options.checkpoint_minutes;
         let checkpoint_every = Duration::try_from_secs_f64(60.0 * minutes)
             .with_context(|| format!("--checkpoint-minutes {minutes} is impossible: give 0 or more"))?;
-        let device = options.device.open().context("--device cuda: this build or machine has none")?;
-        let session = Session {
-            started: now(),
-            git_revision: git_revision(),
-            threads,
-            device: if device.is_cuda() { "cuda" } else { "cpu" }.to_string(),
-            cpu: cpu(),
-        };
-        let (data, classifier) = (
-            || FashionMnist::load(options.data_dir.as_deref()),
-            || Classifier::load(Path::new(elucidate_metrics::WEIGHTS), &device),
-        );
-        let (folder, settings, own, data, classifier, record) = match &options.resume {
+        let (settings, own, stopped) = match &options.resume {
             Some(root) => {
-                let folder = RunFolder::open(root)?;
-                let mut record = RunRecord::read(root)?;
-                let stored: Stored<T> =
-                    serde_json::from_value(record.options.clone()).with_context(|| {
-                        format!("--resume {}: run.json is of another version", root.display())
-                    })?;
-                if options.checkpoint.is_none() {
-                    stored.settings.check()?;
-                }
-                let (data, classifier) = (data()?, classifier()?);
+                let (folder, record, stored) = stopped_run(root, options)?;
+                (stored.settings, stored.own, Some((folder, record)))
+            }
+            None => (Settings::resolve(options, device.is_cuda(), preset)?, own, None),
+        };
+        let data = FashionMnist::load(options.data_dir.as_deref())?;
+        let classifier = Classifier::load(Path::new(elucidate_metrics::WEIGHTS), &device)?;
+        let session = session(&device, threads);
+        let (folder, record) = match stopped {
+            Some((folder, mut record)) => {
                 ensure!(
                     record.classifier_sha256 == classifier.sha256(),
                     "--resume {}: its samples are scored with another classifier than this version's",
-                    root.display()
+                    folder.root().display()
                 );
-                folder.delete_unfinished()?;
+                record.schema_version = SCHEMA_VERSION;
                 record.resumed.push(session);
-                (folder, stored.settings, stored.own, data, classifier, record)
+                (folder, record)
             }
             None => {
-                let settings = Settings::resolve(options, device.is_cuda(), preset)?;
-                let (data, classifier) = (data()?, classifier()?);
                 let folder = RunFolder::create(options.out.as_deref(), experiment, settings.preset.name())?;
-                let Session { started, git_revision, threads, device, cpu } = session;
+                let options = serde_json::to_value(Stored { settings: settings.clone(), own: &own })?;
                 let record = RunRecord {
                     schema_version: SCHEMA_VERSION,
                     experiment: experiment.to_string(),
                     run: folder.name(),
                     command_line: command_line(),
-                    options: serde_json::to_value(Stored { settings: settings.clone(), own: &own })?,
+                    options,
                     seed: settings.seed,
-                    git_revision,
+                    git_revision: session.git_revision,
                     versions: versions(),
-                    started,
+                    started: session.started,
                     finished: None,
                     resumed: vec![],
                     seconds: BTreeMap::new(),
                     threads,
-                    device,
-                    cpu,
+                    device: session.device,
+                    cpu: session.cpu,
                     data_source: from_here(&data.source),
                     data_sha256: data.sha256(),
                     classifier_sha256: classifier.sha256().to_string(),
@@ -264,7 +243,7 @@ impl Run {
                     parameters: 0,
                     figures: BTreeMap::new(),
                 };
-                (folder, settings, own, data, classifier, record)
+                (folder, record)
             }
         };
         start_log(&folder)?;
@@ -343,6 +322,39 @@ impl Run {
     pub(crate) fn save(&self) -> Result<()> {
         write_json(&self.folder.path("run.json"), &self.record)
     }
+}
+
+/// Sets the threads and opens the device: returns it and how many threads there are.
+fn prepare(options: &RunOptions) -> Result<(Device, usize)> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = options.threads.unwrap_or(cores);
+    elucidate_kernels::set_up(threads).with_context(|| format!("--threads {threads}"))?;
+    elucidate_kernels::force_candle_ops(options.candle_ops);
+    ensure!(options.sampling_batch_size != Some(0), "--sampling-batch-size 0 is impossible: give at least 1");
+    let device = options.device.open().context("--device cuda: this build or machine has none")?;
+    Ok((device, threads))
+}
+
+/// The folder, the record and the options of the run in `root`, which was stopped; nobody else writes there from now on.
+fn stopped_run<T: DeserializeOwned>(
+    root: &Path,
+    options: &RunOptions,
+) -> Result<(RunFolder, RunRecord, Stored<T>)> {
+    let folder = RunFolder::open(root)?;
+    let record = RunRecord::read(root)?;
+    let stored: Stored<T> = serde_json::from_value(record.options.clone())
+        .with_context(|| format!("--resume {}: run.json is of another version", root.display()))?;
+    // What is not known of a model that was not trained here is 0.
+    if options.checkpoint.is_none() {
+        stored.settings.check()?;
+    }
+    folder.delete_unfinished()?;
+    Ok((folder, record, stored))
+}
+
+fn session(device: &Device, threads: usize) -> Session {
+    let device = if device.is_cuda() { "cuda" } else { "cpu" }.to_string();
+    Session { started: now(), git_revision: git_revision(), threads, device, cpu: cpu() }
 }
 
 /// The options as run.json holds them.

@@ -6,12 +6,10 @@ use elucidate_core::data::PixelRange;
 use elucidate_lab::ddim::{DdimSetting, EpsModel, GROUP, draw_ddim, to_signed};
 use elucidate_lab::figures::quantile;
 use elucidate_lab::images::{Images, numbers};
-use elucidate_lab::noise_level::NoiseLevelModel;
 use elucidate_lab::run::Run;
 use elucidate_lab::score::Scorer;
 use elucidate_report::{Series, save_curves};
 use elucidate_samplers::{DdimStep, vp_noised};
-use elucidate_schedules::cosine::sigmoid;
 
 /// x̂₀ is scored at every step that this divides, and at the last.
 const SCORED_EVERY: usize = 4;
@@ -120,16 +118,14 @@ pub fn draw(run: &Run, traces: &[Trace]) -> Result<()> {
 /// The median ᾱ that is read off noised test images x_t = √ᾱ·(x₀ + s) + √(1−ᾱ)·ε which s brightened. An estimate that is too
 /// low overshoots x̂₀; where it falls with brightness, an image that became too bright is held at the clamp's lower end and
 /// becomes brighter still: so images run away.
-pub fn read_off_brightened(run: &Run, reader: &NoiseLevelModel) -> Result<()> {
+pub fn read_off_brightened(run: &Run, reader: EpsModel) -> Result<()> {
     let images = Images::of(run, PixelRange::CENTRED);
     let indices: Vec<usize> = (0..GROUP.min(run.settings.test_images)).collect();
     let (clean, noise) = images.with_noise(&run.data.test, &indices, &numbers(&indices), "brightened")?;
     let curve = |alpha_bar: f64| -> Result<Series> {
         let read = |shift: f64| -> Result<(f64, f64)> {
             let noised = vp_noised(&(&clean + shift)?, &noise, &vec![alpha_bar; indices.len()])?;
-            let logits = reader.forward(&noised, false)?.to_vec1::<f32>()?;
-            let read: Vec<f64> = logits.iter().map(|&logit| sigmoid(f64::from(logit))).collect();
-            Ok((shift, quantile(&read, 0.5)))
+            Ok((shift, quantile(&reader.estimates(&noised)?, 0.5)))
         };
         let shifts = (0..=20).map(|i| f64::from(i) / 10.0);
         Ok(Series::line(format!("ᾱ {alpha_bar}"), shifts.map(read).collect::<Result<_>>()?))

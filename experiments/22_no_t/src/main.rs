@@ -98,7 +98,7 @@ fn run(options: &Options) -> Result<()> {
         ];
         let traces = scored.iter().map(|m| Trace::of(run, table.scorer(), m)).collect::<Result<Vec<_>>>()?;
         along::draw(run, &traces)?;
-        along::read_off_brightened(run, &reader)
+        along::read_off_brightened(run, without_t)
     })?;
     table.finish(&run)?;
     run.finish()
