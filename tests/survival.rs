@@ -12,7 +12,7 @@ use elucidate_report::{RunRecord, SCHEMA_VERSION, SampleRow, read_csv, read_json
 use runs::differences;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -49,14 +49,18 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A finished run of three seeds and a copy of it.
+fn twins(dir: &Path) -> Result<[PathBuf; 2]> {
+    let [a, b] = ["a", "b"].map(|name| dir.join(name));
+    finished(&a.join("run"))?;
+    copy(&a, &b)?;
+    Ok([a.join("run"), b.join("run")])
+}
+
 #[test]
 fn a_stopped_sweep_makes_the_rows_that_are_missing_and_no_other() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let (whole, part) = (dir.path().join("a/run"), dir.path().join("b"));
-    finished(&whole)?;
-    fs::create_dir(&part)?;
-    copy(&whole, &part)?;
-    let part = part.join("run");
+    let [whole, part] = twins(dir.path())?;
     let rows: Vec<SampleRow> = read_csv(&whole.join("samples.csv"))?;
     assert_eq!(rows.len(), 15);
     // Between the seeds of the floor, and between those of the sampler.
@@ -83,11 +87,7 @@ fn a_stopped_sweep_makes_the_rows_that_are_missing_and_no_other() -> Result<()> 
 #[test]
 fn a_trained_model_is_not_trained_again() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let (whole, part) = (dir.path().join("a/run"), dir.path().join("b"));
-    finished(&whole)?;
-    fs::create_dir(&part)?;
-    copy(&whole, &part)?;
-    let part = part.join("run");
+    let [whole, part] = twins(dir.path())?;
     stopped(&part, |_| ())?;
     fs::remove_dir_all(part.join("checkpoint"))?;
     fs::remove_file(part.join("samples.csv"))?;
