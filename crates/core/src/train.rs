@@ -222,7 +222,7 @@ impl Trainer {
     /// weights, `on_event` is told of progress and may stop it. Returns the average of the weights.
     ///
     /// # Errors
-    /// When the loss is not finite, a checkpoint cannot be written, or a callback fails.
+    /// When the loss is not finite, a checkpoint cannot be written, or a callback fails; a checkpoint is written then.
     pub fn run(
         &mut self,
         loss: impl Fn(&Shard) -> candle_core::Result<Tensor> + Sync,
@@ -234,10 +234,14 @@ impl Trainer {
         self.checkpointed = Instant::now();
         for epoch in self.history.len()..self.options.epochs {
             let train_loss = self.train_epoch(epoch, &schedule, &loss, &mut on_event)?;
-            let EpochSoFar { seconds, .. } = std::mem::take(&mut self.so_far);
-            let start = Instant::now();
-            let test_loss = evaluate(&self.adam.state().ema)?;
             let (lr, _) = schedule.at(self.steps() - 1);
+            let start = Instant::now();
+            let evaluated = evaluate(&self.adam.state().ema);
+            if evaluated.is_err() {
+                self.write_checkpoint(epoch, lr)?;
+            }
+            let test_loss = evaluated?;
+            let EpochSoFar { seconds, .. } = std::mem::take(&mut self.so_far);
             self.check_loss(test_loss, self.steps(), epoch, lr)?;
             let before = self.history.last().map_or(0.0, |e| e.seconds);
             self.history.push(EpochRecord {

@@ -112,6 +112,30 @@ fn a_training_stopped_after_any_step_and_resumed_ends_bit_for_bit_as_one_that_wa
 }
 
 #[test]
+fn a_training_stopped_in_an_evaluation_goes_on_with_it() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("last.safetensors");
+    let streams = Streams::new(1);
+    let (_, params) = Params::init(&streams, &Device::Cpu, |vb| linear(1, 1, vb))?;
+    let weight = params.vars()["weight"].as_tensor().clone();
+    let train = |fails: bool| {
+        let trainer = Trainer::new(&params, options(), &streams, EXAMPLES, at(&file))?;
+        let mut trainer = trainer.resume(&Device::Cpu)?;
+        let steps = trainer.steps();
+        let evaluate = |_: &Tensors| if fails { candle_core::bail!("stop") } else { Ok(0.5) };
+        let result = trainer.run(|_| weight.sqr()?.mean_all(), evaluate, |_| Ok(()));
+        result.map(|_| (steps, trainer.history().to_vec()))
+    };
+    train(true).expect_err("the evaluation fails");
+    let state = Checkpoint::read(&file, &Device::Cpu)?;
+    assert_eq!((state.adam.step, state.history.len()), (4, 0));
+    let (steps, history) = train(false)?;
+    assert_eq!((steps, history.len()), (4, 4));
+    assert!(history[0].train_loss > history[3].train_loss);
+    Ok(())
+}
+
+#[test]
 fn the_last_two_checkpoints_are_kept_and_the_earlier_one_stands_in() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("last.safetensors");

@@ -1,6 +1,5 @@
 //! Drawing samples with the lesson's DDIM, in fixed groups of numbered images.
 
-use crate::interrupt;
 use crate::sampling::{Batches, Described, StepNoise, finished, ranges, watch};
 use anyhow::Result;
 use candle_core::Tensor;
@@ -123,9 +122,8 @@ pub fn draw_ddim(
         let start = streams.normal_images("starting noise", range.clone(), &IMAGE, &model.batches.device)?;
         let mut noise = StepNoise::new(streams, range.clone());
         let noise = &mut |like: &Tensor| noise.next(like);
-        let samples = ddim(network, &start, setting.steps, setting.options, estimator, noise, observe);
-        interrupt::check()?;
-        groups.push(finished(&to_signed(&samples?)?)?);
+        let samples = ddim(network, &start, setting.steps, setting.options, estimator, noise, observe)?;
+        groups.push(finished(&to_signed(&samples)?)?);
         progress((range.end - range.start) as usize);
     }
     Ok(Tensor::cat(&groups, 0)?)

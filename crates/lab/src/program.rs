@@ -1,6 +1,6 @@
 //! What every experiment's `main` does: read the options, those of the run that is gone on with, run, say how it ended.
 
-use crate::interrupt::Interrupted;
+use crate::interrupt::{self, Interrupted};
 use crate::options::RunOptions;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::error::ErrorKind;
@@ -31,13 +31,18 @@ const BESIDE_RESUME: [&str; 6] =
 pub fn main<O: CommandLine>(run: impl FnOnce(&O) -> Result<()>) -> ExitCode {
     let result = options::<O>().and_then(|options| options.as_ref().map_or(Ok(()), run));
     let Err(error) = result else { return ExitCode::SUCCESS };
-    let interrupted = error.chain().find_map(|cause| cause.downcast_ref::<Interrupted>());
-    let (word, code) = match interrupted {
+    let (word, code) = match interrupted(&error) {
         Some(interrupted) => ("stopped", ExitCode::from(interrupted.exit_code())),
         None => ("error", ExitCode::FAILURE),
     };
     eprintln!("{word}: {}{}", one_line(&error), how_to_go_on(&error));
     code
+}
+
+/// The signal that an error tells of. candle hands on its text and not its type.
+fn interrupted(error: &anyhow::Error) -> Option<Interrupted> {
+    let signal = interrupt::check().err()?;
+    error.chain().any(|cause| cause.to_string().contains(&signal.to_string())).then_some(signal)
 }
 
 /// The error and its causes, each once. candle puts a backtrace behind its messages where RUST_BACKTRACE is set: the first
@@ -63,10 +68,9 @@ pub(crate) fn can_be_resumed(root: &Path) {
 
 /// What stands behind an error that has nothing to do with the run's numbers.
 fn how_to_go_on(error: &anyhow::Error) -> String {
-    let outside =
-        |cause: &(dyn std::error::Error + 'static)| cause.is::<io::Error>() || cause.is::<Interrupted>();
+    let outside = interrupted(error).is_some() || error.chain().any(|cause| cause.is::<io::Error>());
     match UNDER_WAY.get() {
-        Some(root) if error.chain().any(outside) => {
+        Some(root) if outside => {
             format!("; what is written is kept: --resume {} goes on", root.display())
         }
         _ => String::new(),

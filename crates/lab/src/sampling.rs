@@ -135,14 +135,12 @@ pub fn draw(
     let sigmas = setting.sigmas()?;
     let denoiser = Watched(denoiser);
     batches.cat(n, |range| -> Result<Tensor> {
-        interrupt::check()?;
         let start = streams.normal_images("starting noise", range.clone(), &IMAGE, &batches.device)?;
         let start = (start * setting.sigma_max)?;
         let mut noise = StepNoise::new(streams, range.clone());
-        let samples = setting.sampler.sample(&denoiser, &start, &sigmas, &mut |like| noise.next(like));
-        interrupt::check()?;
+        let samples = setting.sampler.sample(&denoiser, &start, &sigmas, &mut |like| noise.next(like))?;
         progress((range.end - range.start) as usize);
-        finished(&samples?)
+        finished(&samples)
     })
 }
 

@@ -124,16 +124,20 @@ fn write_history(run: &Run, name: &str, history: &[EpochRecord]) -> Result<()> {
 /// `figure` of images 0 to `n` − 1, which it is given in groups of their indices, in order.
 ///
 /// # Errors
-/// Those of `figure`.
+/// Those of `figure`, and when the run was asked to stop.
 pub fn map_images<T: Send>(
     n: usize,
     device: &Device,
     figure: impl Fn(&[usize]) -> candle_core::Result<T> + Sync,
 ) -> candle_core::Result<Vec<T>> {
     let indices: Vec<usize> = (0..n).collect();
+    let figure = |indices: &[usize]| {
+        interrupt::check().map_err(candle_core::Error::wrap)?;
+        figure(indices)
+    };
     match device.is_cpu() {
-        true => indices.par_chunks(EVALUATED).map(&figure).collect(),
-        false => indices.chunks(1000).map(&figure).collect(),
+        true => indices.par_chunks(EVALUATED).map(figure).collect(),
+        false => indices.chunks(1000).map(figure).collect(),
     }
 }
 
