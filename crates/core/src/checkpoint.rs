@@ -73,6 +73,12 @@ pub enum CheckpointError {
     },
 }
 
+impl CheckpointError {
+    fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// The numbers beside the tensors, as JSON in the file's metadata.
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -170,7 +176,6 @@ impl Checkpoint {
     /// # Errors
     /// When neither can be read, or the one at `path` is of a newer version.
     pub fn read_newest(path: &Path, device: &Device) -> Result<Option<(Self, PathBuf)>, CheckpointError> {
-        let missing = |error: &CheckpointError| matches!(error, CheckpointError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound);
         let last = match Self::read(path, device) {
             Ok(state) => return Ok(Some((state, path.to_path_buf()))),
             Err(error @ CheckpointError::Newer { .. }) => return Err(error),
@@ -182,8 +187,8 @@ impl Checkpoint {
                 warn!("{last}; going on from {}", earlier.display());
                 Ok(Some((state, earlier)))
             }
-            Err(error) if missing(&last) && missing(&error) => Ok(None),
-            Err(error) => Err(if missing(&last) { error } else { last }),
+            Err(error) if last.is_missing() && error.is_missing() => Ok(None),
+            Err(error) => Err(if last.is_missing() { error } else { last }),
         }
     }
 
@@ -227,12 +232,9 @@ impl Checkpoint {
     /// Whether the step lies in the epoch after those of the history.
     fn step_fits(&self) -> bool {
         let (epochs, steps) = (self.history.len(), self.options.steps_per_epoch(self.examples));
-        let within = match epochs == self.options.epochs {
-            true => 0..=0,
-            false => 0..=steps,
-        };
-        epochs <= self.options.epochs
-            && self.adam.step.checked_sub(epochs * steps).is_some_and(|step| within.contains(&step))
+        let under_way = if epochs < self.options.epochs { steps } else { 0 };
+        let first = epochs * steps;
+        epochs <= self.options.epochs && (first..=first + under_way).contains(&self.adam.step)
     }
 }
 

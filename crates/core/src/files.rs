@@ -5,7 +5,6 @@ use anyhow::{Context, Result, bail, ensure};
 use atomic_write_file::AtomicWriteFile;
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
@@ -92,8 +91,6 @@ pub fn parse_tensors(bytes: &[u8], device: &Device) -> Result<HashMap<String, Te
 #[derive(Deserialize)]
 struct Entry {
     data_offsets: Option<(u64, u64)>,
-    #[serde(flatten)]
-    _others: HashMap<String, IgnoredAny>,
 }
 
 /// Refuses a header whose tensors lie beyond the file. The safetensors crate adds up their sizes without a check, so that
@@ -104,7 +101,7 @@ fn check_header(bytes: &[u8]) -> Result<()> {
     let header = rest.get(..length).context("its header is longer than the file")?;
     let entries: HashMap<String, Entry> = serde_json::from_slice(header)?;
     let data = (rest.len() - length) as u64;
-    for (name, Entry { data_offsets, .. }) in entries {
+    for (name, Entry { data_offsets }) in entries {
         ensure!(data_offsets.is_none_or(|(_, end)| end <= data), "tensor {name} lies beyond its end");
     }
     Ok(())

@@ -44,16 +44,14 @@ pub fn obtain<T: Serialize + DeserializeOwned + PartialEq>(
     training_loss: impl Fn(&UNet2DModel, &Shard) -> candle_core::Result<Tensor> + Sync,
     test_loss: impl Fn(&UNet2DModel) -> candle_core::Result<f64>,
 ) -> Result<(UNet2DConfig, UNet2DModel)> {
-    let (config, weights) = match &options.checkpoint {
-        Some(dir) => load(run, dir, own)?,
-        // Trained and saved before the run was stopped.
-        None if run.is_resumed() && run.folder.path(MODEL).join(WEIGHTS).exists() => {
-            let folder = run.folder.path(MODEL);
+    let (config, weights) = match (&options.checkpoint, saved(run, WEIGHTS)) {
+        (Some(dir), _) => load(run, dir, own)?,
+        (None, Some(folder)) => {
             let (config, weights) = load_model(&folder, &run.device)?;
             describe(run, &folder.join(WEIGHTS), &weights)?;
             (config, weights)
         }
-        None => {
+        (None, None) => {
             let config = run.settings.unet();
             let weights = run.phase("training", |run| {
                 let (model, params) = untrained(run, &config)?;
@@ -145,6 +143,12 @@ fn save<T: Serialize>(run: &mut Run, config: &UNet2DConfig, weights: &Tensors, o
     let (_, weights) = load_model(&folder, &run.device)?;
     describe(run, &folder.join(WEIGHTS), &weights)?;
     Ok(weights)
+}
+
+/// The folder of the run's own model, with the file `weights`, where it was trained and saved before the run was stopped.
+pub(crate) fn saved(run: &Run, weights: &str) -> Option<PathBuf> {
+    let folder = run.folder.path(MODEL);
+    (run.is_resumed() && folder.join(weights).exists()).then_some(folder)
 }
 
 /// Whether the run's weights are written in half precision: those of long runs are not.

@@ -1,6 +1,6 @@
 //! The model that reads the noise level off an image: trained by 22_noise_pred, used by 22_no_t.
 
-use crate::model::{MODEL, check_experiment, describe, half_precision, training, uses};
+use crate::model::{MODEL, check_experiment, describe, half_precision, saved, training, uses};
 use crate::run::Run;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
@@ -96,10 +96,7 @@ impl NoiseLevelModel {
     /// # Errors
     /// When a file is damaged.
     pub fn saved(run: &mut Run) -> Result<Option<Self>> {
-        let folder = run.folder.path(MODEL);
-        if !(run.is_resumed() && folder.join(WEIGHTS).exists()) {
-            return Ok(None);
-        }
+        let Some(folder) = saved(run, WEIGHTS) else { return Ok(None) };
         let (model, weights) = read(&folder, &run.device)?;
         describe(run, &folder.join(WEIGHTS), &weights)?;
         Ok(Some(model))

@@ -16,7 +16,7 @@ use elucidate_metrics::{
     RESAMPLES, Reference, class_counts, fid_std_err, kid_chunks, kid_subsets,
 };
 use elucidate_report::{
-    Estimate, Figure, SampleRow, Series, Summary, draw_samples, read_csv, read_curves, save_curves,
+    Estimate, Figure, SampleRow, ScoredRun, Series, Summary, draw_samples, read_curves, save_curves,
     write_atomically, write_csv,
 };
 use std::collections::BTreeMap;
@@ -155,7 +155,7 @@ impl Table {
     fn take_over(&mut self, run: &Run) -> Result<()> {
         let (table, by_n) = (run.folder.path(TABLE), run.folder.path(format!("{FID_BY_N}.csv")));
         if table.exists() {
-            self.rows = read_csv(&table)?;
+            self.rows = ScoredRun::read(run.folder.root())?.rows;
         }
         let ours = run.record.checkpoint_sha256.clone().unwrap_or_default();
         if let Some(row) = self.rows.iter().find(|row| row.checkpoint_sha256 != ours) {
@@ -336,11 +336,8 @@ impl Table {
 /// What an error in sampling is about: the setting, and where its model comes from.
 fn about(run: &Run, setting: &str) -> String {
     let Settings { lr, epochs, .. } = run.settings;
-    let model = match run.record.checkpoint_sha256.as_deref() {
-        Some(sha256) => format!("model {}, --epochs {epochs} --lr {lr}", &sha256[..sha256.len().min(12)]),
-        None => "no model".to_string(),
-    };
-    format!("{setting} ({model})")
+    let sha256 = run.record.checkpoint_sha256.as_deref().unwrap_or_default();
+    format!("{setting} (model {}, --epochs {epochs} --lr {lr})", sha256.get(..12).unwrap_or(sha256))
 }
 
 /// Writes all of a setting's samples to samples/FILE.safetensors.

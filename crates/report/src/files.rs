@@ -55,7 +55,7 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Whether there is something of this name. A link that leads nowhere is: it must not pass for a file that was left out.
-pub(crate) fn is_there(path: &Path) -> bool {
+pub fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 

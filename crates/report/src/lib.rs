@@ -11,7 +11,7 @@ mod summary;
 
 pub use charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, ShareTable};
 pub use compare::{Difference, compare_runs, compare_settings, difference_chart};
-pub use files::{read_csv, read_file, read_json, write_atomically, write_csv, write_json};
+pub use files::{is_there, read_csv, read_file, read_json, write_atomically, write_csv, write_json};
 pub use grid::{Picture, labelled_rows, picture_grid};
 pub use plots::{
     draw_charts, draw_samples, fid_by_rho, fid_by_sampler, read_curves, save_curves, save_training,

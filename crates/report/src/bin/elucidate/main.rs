@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use elucidate_report::{
     RunRecord, ScoredRun, check_comparable, compare_runs, compare_settings, difference_chart, draw_charts,
-    fid_by_rho, fid_by_sampler, write_csv,
+    fid_by_rho, fid_by_sampler, is_there, write_csv,
 };
 use rayon::prelude::*;
 use std::io::Write;
@@ -169,9 +169,7 @@ fn all_runs(results: &Path) -> Result<Vec<PathBuf>> {
     };
     let mut runs = vec![];
     for experiment in entries(results)? {
-        runs.extend(
-            entries(&experiment)?.into_iter().filter(|run| run.join("run.json").symlink_metadata().is_ok()),
-        );
+        runs.extend(entries(&experiment)?.into_iter().filter(|run| is_there(&run.join("run.json"))));
     }
     Ok(runs)
 }
