@@ -13,6 +13,7 @@ mod leaky_relu;
 mod maps;
 mod pool;
 mod process;
+mod scratch;
 
 pub use attention::attention;
 pub use batch_norm::{BatchNormed, batch_norm};

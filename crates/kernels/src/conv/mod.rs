@@ -1,17 +1,24 @@
 //! Convolution on the CPU, with its gradients.
 
+mod bands;
+mod gradient;
+mod outer;
 mod plan;
 mod product;
-mod weights;
+mod winograd;
 
 use crate::maps::{FeatureMaps, LANES, across};
+use bands::{bands, split};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use plan::{Plan, Size};
 use product::{Panels, Product};
 pub(crate) use product::{vectors, vectors_mut};
 use rayon::prelude::*;
 use tracing::trace_span;
-use weights::{Operands, TILE, WeightGradient};
+use winograd::{Kernels, Winograd};
+
+/// Pixels of a band of a convolution by its definition.
+const PIXELS: usize = 16;
 
 /// What a convolution adds to its sums.
 #[derive(Debug, Clone, Copy)]
@@ -49,7 +56,13 @@ pub fn conv2d(
         bail!("a kernel of {kernel} with padding {padding} and stride {stride} on maps {height} by {width}");
     };
     if x.is_interleaved() {
-        return apply(plan, x, weight, shift);
+        let form = match (kernel, stride) {
+            (3, 1) if Winograd::pays(&plan, padding) => {
+                Form::Winograd(Winograd { input: plan.input, output: plan.output, padding })
+            }
+            _ => Form::Definition(plan),
+        };
+        return apply(form, x, weight, shift);
     }
     shifted(x.with_values(x.values.conv2d(weight, padding, stride, 1, 1)?), shift)
 }
@@ -69,7 +82,7 @@ pub fn upsample_conv2d(x: &FeatureMaps, weight: &Tensor, shift: Shift) -> Result
     }
     if x.is_interleaved() {
         let plan = Plan::upsampling(Size { height, width, channels }, weight.dim(0)?);
-        return apply(plan, x, weight, shift);
+        return apply(Form::Definition(plan), x, weight, shift);
     }
     let up = x.values.upsample_nearest2d(2 * height, 2 * width)?;
     shifted(x.with_values(up.conv2d(weight, 1, 1, 1, 1)?), shift)
@@ -83,8 +96,16 @@ fn shifted(y: FeatureMaps, shift: Shift) -> Result<FeatureMaps> {
     }
 }
 
-fn apply(plan: Plan, x: &FeatureMaps, weight: &Tensor, shift: Shift) -> Result<FeatureMaps> {
-    let out = plan.output.channels;
+/// How a convolution is computed.
+#[derive(Debug)]
+enum Form {
+    /// As a sum over taps.
+    Definition(Plan),
+    Winograd(Winograd),
+}
+
+fn apply(form: Form, x: &FeatureMaps, weight: &Tensor, shift: Shift) -> Result<FeatureMaps> {
+    let out = form.output().channels;
     let (n, ..) = x.dims();
     let shift = match shift {
         Shift::None => Tensor::zeros(out, DType::F32, weight.device())?,
@@ -92,17 +113,68 @@ fn apply(plan: Plan, x: &FeatureMaps, weight: &Tensor, shift: Shift) -> Result<F
         Shift::Images(b) if b.is_interleaved() && b.dims() == (n, out, 1, 1) => b.values.contiguous()?,
         _ => bail!("a convolution to {out} channels is given a shift of another shape: {shift:?}"),
     };
-    let places = weight.elem_count() / (out * plan.input.channels);
-    let op = Convolution { adjoint: plan.adjoint(), plan, places };
-    Ok(x.with_values(x.values.contiguous()?.apply_op3(&weight.contiguous()?, &shift, op)?))
+    Ok(x.with_values(x.values.contiguous()?.apply_op3(&weight.contiguous()?, &shift, Convolution(form))?))
 }
 
-struct Convolution {
-    plan: Plan,
-    adjoint: Plan,
-    /// Weights for each pair of channels.
-    places: usize,
+impl Form {
+    fn output(&self) -> Size {
+        match self {
+            Self::Definition(plan) => plan.output,
+            Self::Winograd(winograd) => winograd.output,
+        }
+    }
+
+    /// `weight` (out, in, places) applied to all blocks of `x`; `shift` is (channels) or (blocks, channels, 16).
+    fn multiply(&self, weight: &[f32], shift: &[f32], x: &[f32]) -> Vec<f32> {
+        let of_channels: Vec<f32>;
+        let shift = match shift.len() == self.output().channels {
+            true => {
+                of_channels = shift.iter().flat_map(|&s| [s; LANES]).collect();
+                &of_channels
+            }
+            false => shift,
+        };
+        match self {
+            Self::Definition(plan) => {
+                let (depth, places) = (plan.input.channels, weight.len() / (plan.input.channels * plan.output.channels));
+                multiply(plan, |o, d| &weight[(o * depth + d) * places..][..places], shift, x)
+            }
+            Self::Winograd(winograd) => {
+                let (rows, depths) = (winograd.output.channels, winograd.input.channels);
+                let kernels = Kernels { values: weight, rows, row: 9 * depths, depths, depth: 9, flipped: false };
+                winograd.multiply(kernels, shift, x)
+            }
+        }
+    }
+
+    /// The gradient of the input, from that of the output.
+    fn input_gradient(&self, weight: &[f32], grad: &[f32]) -> Vec<f32> {
+        match self {
+            Self::Definition(plan) => {
+                let (depth, places) = (plan.input.channels, weight.len() / (plan.input.channels * plan.output.channels));
+                let zeros = vec![0.0; depth * LANES];
+                multiply(&plan.adjoint(), |d, o| &weight[(o * depth + d) * places..][..places], &zeros, grad)
+            }
+            Self::Winograd(winograd) => {
+                let (rows, depths) = (winograd.input.channels, winograd.output.channels);
+                let kernels = Kernels { values: weight, rows, row: 9, depths, depth: 9 * rows, flipped: true };
+                winograd.adjoint().multiply(kernels, &vec![0.0; rows * LANES], grad)
+            }
+        }
+    }
+
+    /// Σ grad·x over images and pixels, for each of `count` weights.
+    fn weight_gradient(&self, x: &[f32], grad: &[f32], count: usize) -> Vec<f32> {
+        match self {
+            Self::Definition(plan) => {
+                gradient::weight_gradient(plan, x, grad, count / (plan.input.channels * plan.output.channels))
+            }
+            Self::Winograd(winograd) => winograd.weight_gradient(x, grad),
+        }
+    }
 }
+
+struct Convolution(Form);
 
 impl CustomOp3 for Convolution {
     fn name(&self) -> &'static str {
@@ -119,13 +191,9 @@ impl CustomOp3 for Convolution {
         shift_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let _timed = trace_span!("convolution").entered();
-        let Self { plan, places, .. } = self;
-        let weight = crate::slice(weight, weight_layout)?;
-        let depth = plan.input.channels;
-        let kernel = |o: usize, d: usize| &weight[(o * depth + d) * places..][..*places];
-        let x = crate::slice(x, x_layout)?;
-        let out = multiply(plan, kernel, crate::slice(shift, shift_layout)?, x);
-        let Size { height, width, channels } = plan.output;
+        let (x, weight) = (crate::slice(x, x_layout)?, crate::slice(weight, weight_layout)?);
+        let out = self.0.multiply(weight, crate::slice(shift, shift_layout)?, x);
+        let Size { height, width, channels } = self.0.output();
         Ok((CpuStorage::F32(out), Shape::from((x_layout.dims()[0], height, width, channels, LANES))))
     }
 
@@ -137,7 +205,7 @@ impl CustomOp3 for Convolution {
         _res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let Self { plan, adjoint, places } = self;
+        let Self(form) = self;
         let grad = grad.contiguous()?;
         let (x_values, grad_values, weight_values) =
             (crate::values(x)?, crate::values(&grad)?, crate::values(weight)?);
@@ -145,26 +213,24 @@ impl CustomOp3 for Convolution {
         let grad_x = match x.track_op() {
             true => {
                 let _timed = trace_span!("convolution, gradient of the input").entered();
-                let (weight, depth) = (weight_values.get(), plan.input.channels);
-                let kernel = |d: usize, o: usize| &weight[(o * depth + d) * places..][..*places];
-                let zeros = vec![0.0; depth];
-                Some(tensor(multiply(adjoint, kernel, &zeros, grad_values.get()), x)?)
+                Some(tensor(form.input_gradient(weight_values.get(), grad_values.get()), x)?)
             }
             false => None,
         };
         let timed = trace_span!("convolution, gradient of the weights").entered();
+        let count = weight.elem_count();
         let grad_weight = match weight.track_op() {
-            true => Some(tensor(weight_gradient(plan, x_values.get(), grad_values.get(), *places), weight)?),
+            true => Some(tensor(form.weight_gradient(x_values.get(), grad_values.get(), count), weight)?),
             false => None,
         };
         drop(timed);
         let _timed = trace_span!("convolution, gradient of the bias").entered();
-        let grad_shift = tensor(shift_gradient(plan, grad_values.get(), shift.rank() == 1), shift)?;
+        let grad_shift = tensor(shift_gradient(form.output(), grad_values.get(), shift.rank() == 1), shift)?;
         Ok((grad_x, grad_weight, Some(grad_shift)))
     }
 }
 
-/// Applies a plan to all blocks of `x`. `shift` is (channels) or (blocks, channels, 16).
+/// Applies a plan to all blocks of `x`. `shift` is (blocks or 1, channels, 16).
 fn multiply<'a>(
     plan: &Plan,
     kernel: impl Fn(usize, usize) -> &'a [f32],
@@ -175,42 +241,29 @@ fn multiply<'a>(
     let panels: Vec<Panels> =
         phases.iter().map(|phase| Panels::pack(phase, output.channels, input.channels, &kernel)).collect();
     let in_size = input.pixels() * input.channels * LANES;
-    let out_size = output.pixels() * output.channels * LANES;
-    let mut out = vec![0.0; x.len() / in_size * out_size];
-    let of_channels: Vec<f32> = match shift.len() == output.channels {
-        true => shift.iter().flat_map(|&s| [s; LANES]).collect(),
-        false => vec![],
-    };
+    let blocks = x.len() / in_size;
+    let mut out = vec![0.0; blocks * output.pixels() * output.channels * LANES];
+    let bands = bands(*output, blocks, plan.out_step, PIXELS);
     let arch = crate::process::arch();
-    out.par_chunks_mut(out_size).zip(x.par_chunks(in_size)).enumerate().for_each(|(block, (out, input))| {
-        let shift = match of_channels.is_empty() {
-            true => &shift[block * output.channels * LANES..][..output.channels * LANES],
-            false => &of_channels,
-        };
-        for (phase, panels) in phases.iter().zip(&panels) {
-            arch.dispatch(Product { plan, phase, panels, shift, input, out });
+    split(bands, *output, &mut out).into_par_iter().for_each(|(band, out)| {
+        let block_size = band.rows.len() * output.width * output.channels * LANES;
+        for (block, out) in band.blocks.zip(out.chunks_exact_mut(block_size)) {
+            let of_block = if shift.len() == output.channels * LANES { 0 } else { block * output.channels * LANES };
+            let shift = &shift[of_block..][..output.channels * LANES];
+            let input = &x[block * in_size..][..in_size];
+            for (phase, panels) in phases.iter().zip(&panels) {
+                arch.dispatch(Product { plan, phase, panels, shift, rows: band.rows.clone(), input, out });
+            }
         }
     });
     out
 }
 
-/// Σ grad·x over images and pixels, for each weight.
-fn weight_gradient(plan: &Plan, input: &[f32], grad: &[f32], places: usize) -> Vec<f32> {
-    let row = plan.input.channels * places;
-    let operands = &Operands::new(plan, input, grad);
-    let mut out = vec![0.0; plan.output.channels * row];
-    let arch = crate::process::arch();
-    out.par_chunks_mut(TILE * row).enumerate().for_each(|(tile, out)| {
-        arch.dispatch(WeightGradient { plan, operands, tile, out, places });
-    });
-    out
-}
-
 /// Σ grad over pixels, (blocks, channels, 16), and where the shift is the same for all images over these too, (channels).
-fn shift_gradient(plan: &Plan, grad: &[f32], of_channels: bool) -> Vec<f32> {
-    let channels = plan.output.channels * LANES;
+fn shift_gradient(output: Size, grad: &[f32], of_channels: bool) -> Vec<f32> {
+    let channels = output.channels * LANES;
     let mut sums = vec![];
-    for block in grad.chunks_exact(plan.output.pixels() * channels) {
+    for block in grad.chunks_exact(output.pixels() * channels) {
         let mut sum = vec![0.0; channels];
         for pixel in block.chunks_exact(channels) {
             sum.iter_mut().zip(pixel).for_each(|(sum, grad)| *sum += grad);
@@ -220,7 +273,7 @@ fn shift_gradient(plan: &Plan, grad: &[f32], of_channels: bool) -> Vec<f32> {
     if !of_channels {
         return sums;
     }
-    let mut total = vec![0.0; plan.output.channels];
+    let mut total = vec![0.0; output.channels];
     for block in sums.chunks_exact(channels) {
         for (total, lanes) in total.iter_mut().zip(block.as_chunks::<LANES>().0) {
             *total += across(*lanes);

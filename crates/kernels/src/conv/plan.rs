@@ -1,6 +1,8 @@
 //! Which pixels a convolution joins: the same description serves the result, the gradient of the input and that of the
 //! weights.
 
+use std::ops::Range;
+
 /// Height, width and channels of feature maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
@@ -98,9 +100,23 @@ impl Plan {
         (count(self.output.height, phase.origin.0), count(self.output.width, phase.origin.1))
     }
 
-    /// The number of the phase with this origin.
-    pub(crate) fn phase_of(&self, y: usize, x: usize) -> usize {
-        self.phases.iter().position(|phase| phase.origin == (y, x)).expect("every pixel is of a phase")
+    /// The rows of j in this phase whose output rows are among `rows`.
+    pub(crate) fn grid_rows(&self, phase: &Phase, rows: &Range<usize>) -> Range<usize> {
+        let from = |row: usize| row.saturating_sub(phase.origin.0).div_ceil(self.out_step);
+        from(rows.start)..from(rows.end)
+    }
+
+    /// The input rows that these rows of the output see.
+    pub(crate) fn rows_seen(&self, rows: &Range<usize>) -> Range<usize> {
+        let mut seen = self.input.height..0;
+        for phase in &self.phases {
+            for (tap, j) in phase.taps.iter().flat_map(|tap| self.grid_rows(phase, rows).map(move |j| (tap, j))) {
+                if let Some(row) = self.input_row(j, tap) {
+                    seen = seen.start.min(row)..seen.end.max(row + 1);
+                }
+            }
+        }
+        seen.start.min(seen.end)..seen.end
     }
 
     /// The input row of row `j`, if there is one.

@@ -3,6 +3,7 @@
 use super::plan::{Phase, Plan};
 use crate::maps::LANES;
 use pulp::{Simd, WithSimd};
+use std::ops::Range;
 
 /// Rows of a tall panel and of a small one.
 const TALL: usize = 6;
@@ -62,13 +63,15 @@ impl Panels {
     }
 }
 
-/// One phase of a plan for one block of images: its pixels of `out` (output pixels, channels, 16) become `shift`
-/// (channels, 16) plus the sums over the taps.
+/// One phase of a plan for some rows of one block of images: its pixels of `out` (rows, width, channels, 16) become
+/// `shift` (channels, 16) plus the sums over the taps.
 pub(crate) struct Product<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) phase: &'a Phase,
     pub(crate) panels: &'a Panels,
     pub(crate) shift: &'a [f32],
+    /// Rows of the output.
+    pub(crate) rows: Range<usize>,
     pub(crate) input: &'a [f32],
     pub(crate) out: &'a mut [f32],
 }
@@ -92,9 +95,9 @@ impl WithSimd for Product<'_> {
 impl Product<'_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize, const P: usize>(mut self, simd: S) {
-        let (rows, columns) = self.plan.grid(self.phase);
+        let (_, columns) = self.plan.grid(self.phase);
         let panels = self.panels;
-        for y in 0..rows {
+        for y in self.plan.grid_rows(self.phase, &self.rows) {
             for x in (0..columns).step_by(P) {
                 let width = P.min(columns - x);
                 let (mut first, mut at) = (0, 0);
@@ -164,7 +167,7 @@ impl Product<'_> {
         let channels = panels.rows;
         for p in 0..P {
             if p < width {
-                let row = phase.origin.0 + y * plan.out_step;
+                let row = phase.origin.0 + y * plan.out_step - self.rows.start;
                 let column = phase.origin.1 + (x + p) * plan.out_step;
                 let pixel = (row * plan.output.width + column) * channels + first;
                 let out = vectors_mut::<S, V>(&mut self.out[pixel * LANES..(pixel + real) * LANES]);
