@@ -3,6 +3,7 @@
 use crate::conv::{vectors, vectors_mut};
 use crate::exp::exp;
 use crate::maps::{FeatureMaps, LANES, Lanes};
+use crate::scratch::unwritten;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -109,7 +110,7 @@ impl CustomOp1 for Attention {
         let _timed = trace_span!("attention").entered();
         let x = crate::slice(x, layout)?;
         let (blocks, height, width, ..) = layout.shape().dims5()?;
-        let mut out = vec![0.0; x.len() / 3];
+        let mut out = unwritten(x.len() / 3);
         let arch = crate::process::arch();
         let moments: Vec<Vec<Moments>> = out
             .par_chunks_mut(self.block())
@@ -126,7 +127,7 @@ impl CustomOp1 for Attention {
         let grad = grad.contiguous()?;
         let (x_values, res_values, grad_values) =
             (crate::values(x)?, crate::values(res)?, crate::values(&grad)?);
-        let mut grad_x = vec![0.0; x.elem_count()];
+        let mut grad_x = unwritten(x.elem_count());
         let arch = crate::process::arch();
         grad_x
             .par_chunks_mut(3 * self.block())

@@ -2,6 +2,7 @@
 
 use crate::exp::sigmoid;
 use crate::maps::{FeatureMaps, LANES, Lanes, across};
+use crate::scratch::unwritten;
 use candle_core::{CpuStorage, CustomOp3, D, Layout, Result, Shape, Tensor, bail};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -99,7 +100,7 @@ impl CustomOp3 for GroupNorm {
         let _timed = trace_span!("group norm").entered();
         let x = crate::slice(x, x_layout)?;
         let (weight, bias) = (crate::slice(weight, weight_layout)?, crate::slice(bias, bias_layout)?);
-        let mut out = vec![0.0; x.len()];
+        let mut out = unwritten(x.len());
         let arch = crate::process::arch();
         let blocks = out.par_chunks_mut(self.block()).zip(x.par_chunks(self.block()));
         let moments: Vec<Vec<Moments>> =
@@ -122,7 +123,7 @@ impl CustomOp3 for GroupNorm {
         let (x_values, grad_values) = (crate::values(x)?, crate::values(&grad)?);
         let (weight_values, bias_values) = (crate::values(weight)?, crate::values(bias)?);
         let (weight_slice, bias_slice) = (weight_values.get(), bias_values.get());
-        let mut grad_x = vec![0.0; x.elem_count()];
+        let mut grad_x = unwritten(x.elem_count());
         let arch = crate::process::arch();
         let blocks: Vec<Vec<[f32; 2]>> = grad_x
             .par_chunks_mut(self.block())

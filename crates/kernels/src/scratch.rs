@@ -20,3 +20,16 @@ pub(crate) fn scratch<T>(len: usize, f: impl FnOnce(&mut [Lanes]) -> T) -> T {
     FREE.with_borrow_mut(|free| free.push(buffer));
     result
 }
+
+/// A vector of `len` numbers that may be anything, for a result of which every number is written before any is read: to
+/// fill it with zeros first would be one more way through memory.
+pub(crate) fn unwritten(len: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    #[allow(unsafe_code, clippy::uninit_vec)]
+    // SAFETY: the vector has room for `len` numbers, and any bits are an f32. The kernels that call this write each of
+    // them, which the tests of their values would show otherwise.
+    unsafe {
+        values.set_len(len);
+    }
+    values
+}

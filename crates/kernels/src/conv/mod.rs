@@ -8,6 +8,7 @@ mod product;
 mod winograd;
 
 use crate::maps::{FeatureMaps, LANES, across};
+use crate::scratch::unwritten;
 use bands::{bands, split};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use plan::{Plan, Size};
@@ -174,6 +175,11 @@ impl Form {
     }
 }
 
+/// Does `work` on one of rayon's threads: from outside, each of its parts would wait for them by itself.
+fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::join(work, || ()).0
+}
+
 struct Convolution(Form);
 
 impl CustomOp3 for Convolution {
@@ -192,7 +198,8 @@ impl CustomOp3 for Convolution {
     ) -> Result<(CpuStorage, Shape)> {
         let _timed = trace_span!("convolution").entered();
         let (x, weight) = (crate::slice(x, x_layout)?, crate::slice(weight, weight_layout)?);
-        let out = self.0.multiply(weight, crate::slice(shift, shift_layout)?, x);
+        let shift = crate::slice(shift, shift_layout)?;
+        let out = in_pool(|| self.0.multiply(weight, shift, x));
         let Size { height, width, channels } = self.0.output();
         Ok((CpuStorage::F32(out), Shape::from((x_layout.dims()[0], height, width, channels, LANES))))
     }
@@ -213,14 +220,18 @@ impl CustomOp3 for Convolution {
         let grad_x = match x.track_op() {
             true => {
                 let _timed = trace_span!("convolution, gradient of the input").entered();
-                Some(tensor(form.input_gradient(weight_values.get(), grad_values.get()), x)?)
+                let (weight, grad) = (weight_values.get(), grad_values.get());
+                Some(tensor(in_pool(|| form.input_gradient(weight, grad)), x)?)
             }
             false => None,
         };
         let timed = trace_span!("convolution, gradient of the weights").entered();
         let count = weight.elem_count();
         let grad_weight = match weight.track_op() {
-            true => Some(tensor(form.weight_gradient(x_values.get(), grad_values.get(), count), weight)?),
+            true => {
+                let (x, grad) = (x_values.get(), grad_values.get());
+                Some(tensor(in_pool(|| form.weight_gradient(x, grad, count)), weight)?)
+            }
             false => None,
         };
         drop(timed);
@@ -242,7 +253,7 @@ fn multiply<'a>(
         phases.iter().map(|phase| Panels::pack(phase, output.channels, input.channels, &kernel)).collect();
     let in_size = input.pixels() * input.channels * LANES;
     let blocks = x.len() / in_size;
-    let mut out = vec![0.0; blocks * output.pixels() * output.channels * LANES];
+    let mut out = unwritten(blocks * output.pixels() * output.channels * LANES);
     let bands = bands(*output, blocks, plan.out_step, PIXELS);
     let arch = crate::process::arch();
     split(bands, *output, &mut out).into_par_iter().for_each(|(band, out)| {

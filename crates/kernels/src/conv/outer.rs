@@ -2,7 +2,7 @@
 
 use super::plan::Size;
 use super::product::{vectors, vectors_mut};
-use crate::maps::{LANES, Lanes};
+use crate::maps::{Aligned, LANES, Lanes};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -130,22 +130,26 @@ impl Outer<'_> {
 
 /// Sixteen vectors the other way round: number i of vector j becomes number j of vector i.
 #[inline(always)]
-fn transpose(from: &[Lanes; CHUNK]) -> [Lanes; CHUNK] {
-    let mut a = *from;
-    // Four times the perfect shuffle of sixteen rows is the transpose.
-    for _ in 0..4 {
-        let mut b = [[0.0; LANES]; CHUNK];
-        for i in 0..8 {
-            for k in 0..8 {
-                b[2 * i][2 * k] = a[i][k];
-                b[2 * i][2 * k + 1] = a[i + 8][k];
-                b[2 * i + 1][2 * k] = a[i][k + 8];
-                b[2 * i + 1][2 * k + 1] = a[i + 8][k + 8];
-            }
+fn transpose(from: &[Lanes; CHUNK], to: &mut [Lanes; CHUNK]) {
+    let (mut a, mut b) = (Aligned([[0.0; LANES]; CHUNK]), Aligned([[0.0; LANES]; CHUNK]));
+    shuffle(from, &mut a.0);
+    shuffle(&a.0, &mut b.0);
+    shuffle(&b.0, &mut a.0);
+    shuffle(&a.0, to);
+}
+
+/// Numbers of vectors i and i + 8 in turn, for each i: after four times, each number has changed about its vector and its
+/// place in it.
+#[inline(always)]
+fn shuffle(from: &[Lanes; CHUNK], to: &mut [Lanes; CHUNK]) {
+    for i in 0..8 {
+        for k in 0..8 {
+            to[2 * i][2 * k] = from[i][k];
+            to[2 * i][2 * k + 1] = from[i + 8][k];
+            to[2 * i + 1][2 * k] = from[i][k + 8];
+            to[2 * i + 1][2 * k + 1] = from[i + 8][k + 8];
         }
-        a = b;
     }
-    a
 }
 
 /// Rows of some blocks of maps of this size, with channels and images changed about: (blocks, rows, width, chunks, 16
@@ -180,10 +184,15 @@ impl WithSimd for Transpose<'_> {
         let Self { row, channels, out } = self;
         let pixels = row.chunks_exact(channels);
         for (pixel, out) in pixels.zip(out.chunks_exact_mut(channels.next_multiple_of(CHUNK))) {
-            for (chunk, out) in pixel.chunks(CHUNK).zip(out.as_chunks_mut::<CHUNK>().0) {
-                let mut lines = [[0.0; LANES]; CHUNK];
-                lines[..chunk.len()].copy_from_slice(chunk);
-                *out = transpose(&lines);
+            let (whole, rest) = pixel.as_chunks::<CHUNK>();
+            let out = out.as_chunks_mut::<CHUNK>().0;
+            for (chunk, out) in whole.iter().zip(&mut *out) {
+                transpose(chunk, out);
+            }
+            if let (false, Some(out)) = (rest.is_empty(), out.last_mut()) {
+                let mut lines = Aligned([[0.0; LANES]; CHUNK]);
+                lines.0[..rest.len()].copy_from_slice(rest);
+                transpose(&lines.0, out);
             }
         }
     }

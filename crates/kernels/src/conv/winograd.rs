@@ -12,8 +12,8 @@ use super::bands::{Band, bands, split};
 use super::outer::{CHUNK, Operand, PANEL, Pair, accumulate, transpose_rows};
 use super::plan::{Plan, Size};
 use super::product::{vectors, vectors_mut};
-use crate::maps::{LANES, Lanes};
-use crate::scratch::scratch;
+use crate::maps::{Aligned, LANES, Lanes};
+use crate::scratch::{scratch, unwritten};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -84,7 +84,7 @@ impl Winograd {
     pub(super) fn multiply(&self, kernels: Kernels, shift: &[f32], x: &[f32]) -> Vec<f32> {
         let Self { input, output, .. } = *self;
         let blocks = x.len() / (input.pixels() * input.channels * LANES);
-        let mut out = vec![0.0; blocks * output.pixels() * output.channels * LANES];
+        let mut out = unwritten(blocks * output.pixels() * output.channels * LANES);
         let bands = bands(output, blocks, TILE, BAND);
         let bands = split(bands, output, &mut out);
         if bands.len() == 1 {
@@ -160,7 +160,7 @@ impl Winograd {
         for band in bands(output, blocks, TILE, 2 * BAND) {
             self.add_band(x, grad, &band, &mut sums);
         }
-        let mut out = vec![0.0; output.channels * input.channels * 9];
+        let mut out = unwritten(output.channels * input.channels * 9);
         let arch = crate::process::arch();
         out.par_chunks_mut(input.channels * 9).enumerate().for_each(|(row, out)| {
             arch.dispatch(BackToKernels { sums: &sums, row, rows, columns, out });
@@ -415,10 +415,6 @@ impl<L: Line> Fill<'_, L> {
         N
     }
 }
-
-/// On the stack as the widest vectors like it: across two of the cache's lines each would take twice the time.
-#[repr(align(64))]
-struct Aligned<T>(T);
 
 /// Vectors between the products at two points.
 fn products_pitch(tiles: usize) -> usize {
