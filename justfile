@@ -93,6 +93,11 @@ bench-torch *ARGS:
 check-cuda:
     scripts/check-cuda.sh
 
+# Compile with the Hugging Face hub's client, which `just data` uses at last
+[group('development')]
+check-hub:
+    cargo clippy -p elucidate-core --all-targets --features hub -- -D warnings
+
 # Compare FID, KID, UNet, samplers and optimiser with other software, fetched into target/ (--seed N repeats a check)
 [group('development')]
 check-references *ARGS:

