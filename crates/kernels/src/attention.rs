@@ -1,12 +1,13 @@
 //! Attention.
 
 use crate::conv::{vectors, vectors_mut};
-use crate::exp::exp;
-use crate::maps::{FeatureMaps, LANES, Lanes};
+use crate::exp::exp2;
+use crate::maps::{FeatureMaps, LANES, Lanes, pieces};
 use crate::scratch::unwritten;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
+use std::f32::consts::{LN_2, LOG2_E};
 use std::sync::OnceLock;
 use tracing::trace_span;
 
@@ -48,7 +49,7 @@ struct Attention {
     moments: OnceLock<Vec<Moments>>,
 }
 
-/// A query's largest score and one over the sum of its weights, for each image.
+/// A query's largest score, which is in powers of two, and one over the sum of its weights, for each image.
 #[derive(Debug, Clone, Copy)]
 struct Moments {
     largest: Lanes,
@@ -86,12 +87,17 @@ impl Attention {
         }
     }
 
-    /// The way back.
-    fn unpack(&self, from: &[Lanes], (part, parts): (usize, usize), head: usize, maps: &mut [f32]) {
-        let maps = maps.as_chunks_mut::<LANES>().0.chunks_exact_mut(parts * self.channels());
-        for (from, to) in from.chunks_exact(self.padded_width()).zip(maps) {
-            to[part * self.channels() + head * self.width..][..self.width]
-                .copy_from_slice(&from[..self.width]);
+    /// The queries of a head, such that their products with the keys are the exponents of two that softmax takes.
+    fn pack_queries(&self, maps: &[f32], head: usize, to: &mut [Lanes]) {
+        self.pack(maps, (0, 3), head, to);
+        let factor = self.scale * LOG2_E;
+        to.as_flattened_mut().iter_mut().for_each(|q| *q *= factor);
+    }
+
+    /// The way back, to a head's numbers of each pixel.
+    fn unpack(&self, from: &[Lanes], to: &mut [&mut [f32]]) {
+        for (from, to) in from.chunks_exact(self.padded_width()).zip(to) {
+            to.as_chunks_mut::<LANES>().0.copy_from_slice(&from[..self.width]);
         }
     }
 
@@ -115,7 +121,15 @@ impl CustomOp1 for Attention {
         let moments: Vec<Vec<Moments>> = out
             .par_chunks_mut(self.block())
             .zip(x.par_chunks(3 * self.block()))
-            .map(|(out, x)| arch.dispatch(Forward { op: self, x, out }))
+            .map(|(out, x)| {
+                let heads = pieces(out, self.channels() * LANES, self.width * LANES);
+                let moments: Vec<Vec<Moments>> = heads
+                    .into_par_iter()
+                    .enumerate()
+                    .map(|(head, out)| arch.dispatch(Forward { op: self, x, head, out }))
+                    .collect();
+                moments.concat()
+            })
             .collect();
         self.moments.get_or_init(|| moments.concat());
         Ok((CpuStorage::F32(out), Shape::from((blocks, height, width, self.channels(), LANES))))
@@ -135,7 +149,14 @@ impl CustomOp1 for Attention {
             .zip(res_values.get().par_chunks(self.block()).zip(grad_values.get().par_chunks(self.block())))
             .zip(moments.par_chunks(self.heads * self.pixels))
             .for_each(|(((grad_x, x), (res, grad)), moments)| {
-                arch.dispatch(Backward { op: self, x, res, grad, moments, grad_x });
+                let mut q = pieces(grad_x, 3 * self.channels() * LANES, self.width * LANES);
+                let mut k = q.split_off(self.heads);
+                let v = k.split_off(self.heads);
+                (q, k, v).into_par_iter().zip(moments.par_chunks(self.pixels)).enumerate().for_each(
+                    |(head, (grad_qkv, moments))| {
+                        arch.dispatch(Backward { op: self, x, res, grad, head, moments, grad_qkv });
+                    },
+                );
             });
         Tensor::from_vec(grad_x, x.shape(), x.device()).map(Some)
     }
@@ -215,14 +236,15 @@ fn product<S: Simd, const V: usize, const N: usize>(
     }
 }
 
-/// One block forward.
-struct Forward<'a> {
+/// One head of a block forward.
+struct Forward<'a, 'b> {
     op: &'a Attention,
     x: &'a [f32],
-    out: &'a mut [f32],
+    head: usize,
+    out: Vec<&'b mut [f32]>,
 }
 
-impl WithSimd for Forward<'_> {
+impl WithSimd for Forward<'_, '_> {
     type Output = Vec<Moments>;
 
     #[inline(always)]
@@ -236,52 +258,49 @@ impl WithSimd for Forward<'_> {
     }
 }
 
-impl Forward<'_> {
+impl Forward<'_, '_> {
     #[inline(always)]
     fn run<S: Simd, const V: usize, const N: usize>(self, simd: S) -> Vec<Moments> {
-        let Self { op, x, out } = self;
+        let Self { op, x, head, mut out } = self;
         let width = op.padded_width();
         let (mut q, mut k, mut v, mut y) = (op.scratch(), op.scratch(), op.scratch(), op.scratch());
         let mut scores = vec![[0.0; LANES]; QUERIES * KEYS];
-        let mut moments = Vec::with_capacity(op.heads * op.pixels);
-        for head in 0..op.heads {
-            op.pack(x, (0, 3), head, &mut q);
-            op.pack(x, (1, 3), head, &mut k);
-            op.pack(x, (2, 3), head, &mut v);
-            y.fill([0.0; LANES]);
-            for first in (0..op.pixels).step_by(QUERIES) {
-                let q = Matrix::new(&q[first * width..], width);
-                let y = &mut y[first * width..][..QUERIES * width];
-                let mut largest = [[f32::NEG_INFINITY; LANES]; QUERIES];
-                let mut total = [[0.0; LANES]; QUERIES];
-                for key in (0..op.pixels).step_by(KEYS) {
-                    let count = KEYS.min(op.pixels - key);
-                    let k = Matrix::new(&k[key * width..], width);
-                    let v = Matrix::new(&v[key * width..], width);
-                    let size = (QUERIES, count.next_multiple_of(TILE), width);
-                    scores.fill([0.0; LANES]);
-                    product::<S, V, N>(simd, size, q, k.transposed(), &mut scores, KEYS);
-                    for r in 0..QUERIES {
-                        let scores = &mut scores[r * KEYS..][..count];
-                        let shrunk = softmax(scores, op.scale, &mut largest[r], &mut total[r]);
-                        multiply::<S, V>(simd, &mut y[r * width..(r + 1) * width], &shrunk);
-                    }
-                    let scores = Matrix::new(&scores, KEYS);
-                    product::<S, V, N>(simd, (QUERIES, width, count), scores, v, y, width);
-                }
+        let mut moments = Vec::with_capacity(op.pixels);
+        op.pack_queries(x, head, &mut q);
+        op.pack(x, (1, 3), head, &mut k);
+        op.pack(x, (2, 3), head, &mut v);
+        for first in (0..op.pixels).step_by(QUERIES) {
+            let q = Matrix::new(&q[first * width..], width);
+            let y = &mut y[first * width..][..QUERIES * width];
+            let mut largest = [[f32::NEG_INFINITY; LANES]; QUERIES];
+            let mut total = [[0.0; LANES]; QUERIES];
+            for key in (0..op.pixels).step_by(KEYS) {
+                let count = KEYS.min(op.pixels - key);
+                let k = Matrix::new(&k[key * width..], width);
+                let v = Matrix::new(&v[key * width..], width);
+                let size = (QUERIES, count.next_multiple_of(TILE), width);
+                scores.fill([0.0; LANES]);
+                product::<S, V, N>(simd, size, q, k.transposed(), &mut scores, KEYS);
                 for r in 0..QUERIES {
-                    let mut inverse = [0.0; LANES];
-                    for i in 0..LANES {
-                        inverse[i] = 1.0 / total[r][i];
-                    }
-                    multiply::<S, V>(simd, &mut y[r * width..(r + 1) * width], &inverse);
-                    if first + r < op.pixels {
-                        moments.push(Moments { largest: largest[r], inverse });
-                    }
+                    let scores = &mut scores[r * KEYS..][..count];
+                    let shrunk = softmax(scores, &mut largest[r], &mut total[r]);
+                    multiply::<S, V>(simd, &mut y[r * width..(r + 1) * width], &shrunk);
+                }
+                let scores = Matrix::new(&scores, KEYS);
+                product::<S, V, N>(simd, (QUERIES, width, count), scores, v, y, width);
+            }
+            for r in 0..QUERIES {
+                let mut inverse = [0.0; LANES];
+                for i in 0..LANES {
+                    inverse[i] = 1.0 / total[r][i];
+                }
+                multiply::<S, V>(simd, &mut y[r * width..(r + 1) * width], &inverse);
+                if first + r < op.pixels {
+                    moments.push(Moments { largest: largest[r], inverse });
                 }
             }
-            op.unpack(&y, (0, 1), head, out);
         }
+        op.unpack(&y, &mut out);
         moments
     }
 }
@@ -297,25 +316,24 @@ fn multiply<S: Simd, const V: usize>(simd: S, entries: &mut [Lanes], factor: &La
     }
 }
 
-/// Scores become weights e^(score·scale − largest); returns what earlier weights have to be multiplied by.
+/// Scores become weights 2^(score − largest); returns what earlier weights have to be multiplied by.
 #[inline(always)]
-fn softmax(scores: &mut [Lanes], scale: f32, largest: &mut Lanes, total: &mut Lanes) -> Lanes {
+fn softmax(scores: &mut [Lanes], largest: &mut Lanes, total: &mut Lanes) -> Lanes {
     let mut top = *largest;
-    for s in &mut *scores {
+    for s in &*scores {
         for i in 0..LANES {
-            s[i] *= scale;
             top[i] = if s[i] > top[i] { s[i] } else { top[i] };
         }
     }
     let mut shrunk = [0.0; LANES];
     let mut sum = [0.0; LANES];
     for i in 0..LANES {
-        shrunk[i] = exp(largest[i] - top[i]);
+        shrunk[i] = exp2(largest[i] - top[i]);
         sum[i] = total[i] * shrunk[i];
     }
     for s in scores {
         for i in 0..LANES {
-            let weight = exp(s[i] - top[i]);
+            let weight = exp2(s[i] - top[i]);
             s[i] = weight;
             sum[i] += weight;
         }
@@ -324,17 +342,19 @@ fn softmax(scores: &mut [Lanes], scale: f32, largest: &mut Lanes, total: &mut La
     shrunk
 }
 
-/// One block backward.
-struct Backward<'a> {
+/// One head of a block backward.
+struct Backward<'a, 'b> {
     op: &'a Attention,
     x: &'a [f32],
     res: &'a [f32],
     grad: &'a [f32],
+    head: usize,
     moments: &'a [Moments],
-    grad_x: &'a mut [f32],
+    /// The gradients of its queries, keys and values.
+    grad_qkv: (Vec<&'b mut [f32]>, Vec<&'b mut [f32]>, Vec<&'b mut [f32]>),
 }
 
-impl WithSimd for Backward<'_> {
+impl WithSimd for Backward<'_, '_> {
     type Output = ();
 
     #[inline(always)]
@@ -348,71 +368,66 @@ impl WithSimd for Backward<'_> {
     }
 }
 
-impl Backward<'_> {
+impl Backward<'_, '_> {
     /// With p a query's weights and dp = grad·vᵀ: the gradient of its scores is ds = p·(dp − Σ p·dp), where Σ p·dp is
     /// grad·result; that of v is pᵀ·grad, of q ds·k·scale and of k dsᵀ·q·scale.
     #[inline(always)]
     fn run<S: Simd, const V: usize, const N: usize>(self, simd: S) {
-        let Self { op, x, res, grad, moments, grad_x } = self;
+        let Self { op, x, res, grad, head, moments, grad_qkv } = self;
         let width = op.padded_width();
         let (mut q, mut k, mut v) = (op.scratch(), op.scratch(), op.scratch());
         let (mut g, mut y) = (op.scratch(), op.scratch());
+        let (mut grad_q, mut grad_k, mut grad_v) = (op.scratch(), op.scratch(), op.scratch());
         let mut weights = vec![[0.0; LANES]; QUERIES * KEYS_BACKWARD];
         let mut grads = weights.clone();
-        for (head, moments) in moments.chunks_exact(op.pixels).enumerate() {
-            op.pack(x, (0, 3), head, &mut q);
-            op.pack(x, (1, 3), head, &mut k);
-            op.pack(x, (2, 3), head, &mut v);
-            op.pack(grad, (0, 1), head, &mut g);
-            op.pack(res, (0, 1), head, &mut y);
-            let (mut grad_q, mut grad_k, mut grad_v) = (op.scratch(), op.scratch(), op.scratch());
-            for query in (0..op.pixels).step_by(QUERIES) {
-                let rows = query * width..(query + QUERIES) * width;
-                let mean = products(&y[rows.clone()], &g[rows.clone()], width);
-                let (q, g) = (Matrix::new(&q[rows.clone()], width), Matrix::new(&g[rows.clone()], width));
-                for key in (0..op.pixels).step_by(KEYS_BACKWARD) {
-                    let columns = key * width..(key + KEYS_BACKWARD) * width;
-                    let (k, v) =
-                        (Matrix::new(&k[columns.clone()], width), Matrix::new(&v[columns.clone()], width));
-                    weights.fill([0.0; LANES]);
-                    grads.fill([0.0; LANES]);
-                    let size = (QUERIES, KEYS_BACKWARD, width);
-                    product::<S, V, N>(simd, size, q, k.transposed(), &mut weights, KEYS_BACKWARD);
-                    product::<S, V, N>(simd, size, g, v.transposed(), &mut grads, KEYS_BACKWARD);
-                    for r in 0..QUERIES {
-                        // The gradient of a query that does not exist is zero, whatever its weights.
-                        let Moments { largest, inverse } = moments[(query + r).min(op.pixels - 1)];
-                        for c in 0..KEYS_BACKWARD {
-                            let weight = &mut weights[r * KEYS_BACKWARD + c];
-                            let grad = &mut grads[r * KEYS_BACKWARD + c];
-                            for i in 0..LANES {
-                                let p = exp(weight[i] * op.scale - largest[i]) * inverse[i];
-                                weight[i] = p;
-                                grad[i] = p * (grad[i] - mean[r][i]) * op.scale;
-                            }
+        op.pack_queries(x, head, &mut q);
+        op.pack(x, (1, 3), head, &mut k);
+        op.pack(x, (2, 3), head, &mut v);
+        op.pack(grad, (0, 1), head, &mut g);
+        op.pack(res, (0, 1), head, &mut y);
+        for query in (0..op.pixels).step_by(QUERIES) {
+            let rows = query * width..(query + QUERIES) * width;
+            let mean = products(&y[rows.clone()], &g[rows.clone()], width);
+            let (q, g) = (Matrix::new(&q[rows.clone()], width), Matrix::new(&g[rows.clone()], width));
+            for key in (0..op.pixels).step_by(KEYS_BACKWARD) {
+                let columns = key * width..(key + KEYS_BACKWARD) * width;
+                let (k, v) =
+                    (Matrix::new(&k[columns.clone()], width), Matrix::new(&v[columns.clone()], width));
+                weights.fill([0.0; LANES]);
+                grads.fill([0.0; LANES]);
+                let size = (QUERIES, KEYS_BACKWARD, width);
+                product::<S, V, N>(simd, size, q, k.transposed(), &mut weights, KEYS_BACKWARD);
+                product::<S, V, N>(simd, size, g, v.transposed(), &mut grads, KEYS_BACKWARD);
+                for r in 0..QUERIES {
+                    // The gradient of a query that does not exist is zero, whatever its weights.
+                    let Moments { largest, inverse } = moments[(query + r).min(op.pixels - 1)];
+                    for c in 0..KEYS_BACKWARD {
+                        let weight = &mut weights[r * KEYS_BACKWARD + c];
+                        let grad = &mut grads[r * KEYS_BACKWARD + c];
+                        for i in 0..LANES {
+                            let p = exp2(weight[i] - largest[i]) * inverse[i];
+                            weight[i] = p;
+                            grad[i] = p * (grad[i] - mean[r][i]);
                         }
                     }
-                    let weights = Matrix::new(&weights, KEYS_BACKWARD).transposed();
-                    let grads = Matrix::new(&grads, KEYS_BACKWARD);
-                    let size = (KEYS_BACKWARD, width, QUERIES);
-                    product::<S, V, N>(simd, size, weights, g, &mut grad_v[columns.clone()], width);
-                    product::<S, V, N>(
-                        simd,
-                        size,
-                        grads.transposed(),
-                        q,
-                        &mut grad_k[columns.clone()],
-                        width,
-                    );
-                    // Keys that do not exist have weights: they are left out here, and their gradients nobody reads.
-                    let size = (QUERIES, width, KEYS_BACKWARD.min(op.pixels - key));
-                    product::<S, V, N>(simd, size, grads, k, &mut grad_q[rows.clone()], width);
                 }
+                let weights = Matrix::new(&weights, KEYS_BACKWARD).transposed();
+                let grads = Matrix::new(&grads, KEYS_BACKWARD);
+                let size = (KEYS_BACKWARD, width, QUERIES);
+                product::<S, V, N>(simd, size, weights, g, &mut grad_v[columns.clone()], width);
+                product::<S, V, N>(simd, size, grads.transposed(), q, &mut grad_k[columns.clone()], width);
+                // Keys that do not exist have weights: they are left out here, and their gradients nobody reads.
+                let size = (QUERIES, width, KEYS_BACKWARD.min(op.pixels - key));
+                product::<S, V, N>(simd, size, grads, k, &mut grad_q[rows.clone()], width);
             }
-            op.unpack(&grad_q, (0, 3), head, grad_x);
-            op.unpack(&grad_k, (1, 3), head, grad_x);
-            op.unpack(&grad_v, (2, 3), head, grad_x);
         }
+        let (mut of_q, mut of_k, mut of_v) = grad_qkv;
+        // What the queries were multiplied by is in the keys' gradients already.
+        grad_q.as_flattened_mut().iter_mut().for_each(|g| *g *= op.scale);
+        grad_k.as_flattened_mut().iter_mut().for_each(|g| *g *= LN_2);
+        op.unpack(&grad_q, &mut of_q);
+        op.unpack(&grad_k, &mut of_k);
+        op.unpack(&grad_v, &mut of_v);
     }
 }
 

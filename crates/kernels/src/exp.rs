@@ -1,11 +1,12 @@
-//! The exponential function, and the sigmoid.
+//! Exponential functions, and the sigmoid.
+
+/// 1.5·2²³: adding it rounds to an integer and leaves that in the low bits.
+const ROUND: f32 = 12_582_912.0;
 
 /// eˣ to about one unit in the last place, in straight-line code that the compiler can put into vectors: x = n·ln 2 + r,
 /// a polynomial for eʳ (Cephes' expf), and 2ⁿ through the exponent's bits.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    /// 1.5·2²³: adding it rounds to an integer and leaves that in the low bits.
-    const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
@@ -22,4 +23,17 @@ pub(crate) fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
+}
+
+/// 2ˣ to about one unit in the last place, in the same way (Cephes' exp2f).
+#[inline(always)]
+pub(crate) fn exp2(x: f32) -> f32 {
+    let x = x.clamp(-126.0, 127.0);
+    let shifted = x + ROUND;
+    let r = x - (shifted - ROUND);
+    let mut p = 1.535_336_2e-4f32;
+    for c in [1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 0.240_226_48, 0.693_147_2] {
+        p = p.mul_add(r, c);
+    }
+    p.mul_add(r, 1.0) * f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
 }

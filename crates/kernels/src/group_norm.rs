@@ -81,6 +81,11 @@ impl GroupNorm {
     fn block(&self) -> usize {
         self.pixels * self.channels * LANES
     }
+
+    /// Numbers that a task works on.
+    fn band(&self) -> usize {
+        BAND * self.channels * LANES
+    }
 }
 
 impl CustomOp3 for GroupNorm {
@@ -102,9 +107,22 @@ impl CustomOp3 for GroupNorm {
         let (weight, bias) = (crate::slice(weight, weight_layout)?, crate::slice(bias, bias_layout)?);
         let mut out = unwritten(x.len());
         let arch = crate::process::arch();
-        let blocks = out.par_chunks_mut(self.block()).zip(x.par_chunks(self.block()));
-        let moments: Vec<Vec<Moments>> =
-            blocks.map(|(out, x)| arch.dispatch(Forward { op: self, x, weight, bias, out })).collect();
+        let moments: Vec<Vec<Moments>> = x
+            .par_chunks(self.block())
+            .map(|x| {
+                let parts: Vec<Vec<Spread>> =
+                    x.par_chunks(self.band()).map(|x| arch.dispatch(Spreads { op: self, x })).collect();
+                joined(parts, self.eps)
+            })
+            .collect();
+        out.par_chunks_mut(self.block()).zip(x.par_chunks(self.block())).zip(&moments).for_each(
+            |((out, x), moments)| {
+                let lines = lines(self, moments, weight, bias);
+                out.par_chunks_mut(self.band()).zip(x.par_chunks(self.band())).for_each(|(out, x)| {
+                    arch.dispatch(Forward { op: self, x, lines: &lines, out });
+                });
+            },
+        );
         self.moments.get_or_init(|| moments.concat());
         Ok((CpuStorage::F32(out), x_layout.shape().clone()))
     }
@@ -131,8 +149,26 @@ impl CustomOp3 for GroupNorm {
             .zip(grad_values.get().par_chunks(self.block()))
             .zip(moments.par_chunks(self.groups()))
             .map(|(((grad_x, x), grad), moments)| {
-                let (weight, bias) = (weight_slice, bias_slice);
-                arch.dispatch(Backward { op: self, x, weight, bias, grad, moments, grad_x })
+                let lines = lines(self, moments, weight_slice, bias_slice);
+                let parts: Vec<Vec<Sums>> = grad_x
+                    .par_chunks_mut(self.band())
+                    .zip(x.par_chunks(self.band()).zip(grad.par_chunks(self.band())))
+                    .map(|(dz, (x, grad))| arch.dispatch(BeforeSilu { op: self, x, grad, lines: &lines, dz }))
+                    .collect();
+                let mut sums = vec![[[0.0; LANES]; 2]; self.channels];
+                for part in &parts {
+                    for (sum, part) in sums.iter_mut().zip(part) {
+                        for i in 0..LANES {
+                            sum[0][i] += part[0][i];
+                            sum[1][i] += part[1][i];
+                        }
+                    }
+                }
+                let rest = rest(self, moments, weight_slice, &sums);
+                grad_x.par_chunks_mut(self.band()).zip(x.par_chunks(self.band())).for_each(|(dz, x)| {
+                    arch.dispatch(Backward { op: self, x, lines: &lines, rest: &rest, dz });
+                });
+                of_parameters(self, moments, &sums)
             })
             .collect();
         let mut sums = vec![[0.0; 2]; self.channels];
@@ -151,88 +187,78 @@ impl CustomOp3 for GroupNorm {
     }
 }
 
+/// Pixels of a block that a task works on.
+const BAND: usize = 64;
+
 /// Pixels that are worked on together, few enough to stay in the first cache.
 const PIXELS: usize = 8;
 
-/// One block forward; gives each group's moments.
-struct Forward<'a> {
+/// A group's mean over some numbers, for each image, and the sum of the squares about it.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
+    count: f32,
+    mean: Lanes,
+    squares: Lanes,
+}
+
+impl Spread {
+    const NONE: Self = Self { count: 0.0, mean: [0.0; LANES], squares: [0.0; LANES] };
+
+    /// Adds other numbers' (Chan, Golub & LeVeque 1979).
+    #[inline(always)]
+    fn add(&mut self, other: &Self) {
+        let (before, new) = (self.count, other.count);
+        let (part, of_pair) = (new / (before + new), before * new / (before + new));
+        for i in 0..LANES {
+            let apart = other.mean[i] - self.mean[i];
+            self.mean[i] += apart * part;
+            self.squares[i] += other.squares[i] + apart * apart * of_pair;
+        }
+        self.count = before + new;
+    }
+}
+
+/// The spread of each group over some pixels, a few at a time.
+struct Spreads<'a> {
     op: &'a GroupNorm,
     x: &'a [f32],
-    weight: &'a [f32],
-    bias: &'a [f32],
-    out: &'a mut [f32],
 }
 
-impl WithSimd for Forward<'_> {
-    type Output = Vec<Moments>;
+impl WithSimd for Spreads<'_> {
+    type Output = Vec<Spread>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Vec<Moments> {
-        let Self { op, x, weight, bias, out } = self;
-        let moments = moments(op, x);
-        let lines = lines(op, &moments, weight, bias);
-        let pixels = x.chunks_exact(op.channels * LANES).zip(out.chunks_exact_mut(op.channels * LANES));
-        for (x, out) in pixels {
-            let lanes = x.as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0);
-            for ((x, out), (a, b)) in lanes.zip(&lines) {
-                for i in 0..LANES {
-                    let z = x[i].mul_add(a[i], b[i]);
-                    out[i] = if op.silu { z * sigmoid(z) } else { z };
+    fn with_simd<S: Simd>(self, _: S) -> Vec<Spread> {
+        let Self { op, x } = self;
+        let mut spreads = vec![Spread::NONE; op.groups()];
+        for pixels in x.chunks(PIXELS * op.channels * LANES) {
+            let count = (pixels.len() / (op.channels * LANES) * op.per_group) as f32;
+            for (g, spread) in spreads.iter_mut().enumerate() {
+                let group = || {
+                    let pixels = pixels.chunks_exact(op.channels * LANES);
+                    pixels.flat_map(move |pixel| group_of(op, pixel, g))
+                };
+                let mut sum = [0.0; LANES];
+                for x in group() {
+                    for i in 0..LANES {
+                        sum[i] += x[i];
+                    }
                 }
+                let mut mean = [0.0; LANES];
+                for i in 0..LANES {
+                    mean[i] = sum[i] / count;
+                }
+                let mut squares = [0.0; LANES];
+                for x in group() {
+                    for i in 0..LANES {
+                        squares[i] += (x[i] - mean[i]) * (x[i] - mean[i]);
+                    }
+                }
+                spread.add(&Spread { count, mean, squares });
             }
         }
-        moments
+        spreads
     }
-}
-
-/// The moments of each group, in one pass: those of a few pixels at a time, joined as Chan, Golub & LeVeque 1979 do.
-#[inline(always)]
-fn moments(op: &GroupNorm, x: &[f32]) -> Vec<Moments> {
-    let mut mean = vec![[0.0; LANES]; op.groups()];
-    let mut squares = vec![[0.0; LANES]; op.groups()];
-    let mut count = 0.0;
-    for pixels in x.chunks(PIXELS * op.channels * LANES) {
-        let new = (pixels.len() / (op.channels * LANES) * op.per_group) as f32;
-        let (part, of_pair) = (new / (count + new), count * new / (count + new));
-        for (g, (mean, squares)) in mean.iter_mut().zip(&mut squares).enumerate() {
-            let group = || {
-                let pixels = pixels.chunks_exact(op.channels * LANES);
-                let of = move |pixel| group_of(op, pixel, g);
-                pixels.flat_map(of)
-            };
-            let mut sum = [0.0; LANES];
-            for x in group() {
-                for i in 0..LANES {
-                    sum[i] += x[i];
-                }
-            }
-            let mut centre = [0.0; LANES];
-            for i in 0..LANES {
-                centre[i] = sum[i] / new;
-            }
-            let mut about = [0.0; LANES];
-            for x in group() {
-                for i in 0..LANES {
-                    about[i] += (x[i] - centre[i]) * (x[i] - centre[i]);
-                }
-            }
-            for i in 0..LANES {
-                let apart = centre[i] - mean[i];
-                mean[i] += apart * part;
-                squares[i] += about[i] + apart * apart * of_pair;
-            }
-        }
-        count += new;
-    }
-    let mut moments = vec![];
-    for (mean, squares) in mean.into_iter().zip(squares) {
-        let mut scale = [0.0; LANES];
-        for i in 0..LANES {
-            scale[i] = 1.0 / (squares[i] / count + op.eps).sqrt();
-        }
-        moments.push(Moments { mean, scale });
-    }
-    moments
 }
 
 /// The numbers of group `g` in a pixel.
@@ -242,100 +268,174 @@ fn group_of<'a>(op: &GroupNorm, pixel: &'a [f32], g: usize) -> &'a [Lanes] {
     pixel[g * size..(g + 1) * size].as_chunks::<LANES>().0
 }
 
-/// Slope and offset (a, b) of each channel: normalised, scaled and shifted, x is a·x + b.
-#[inline(always)]
-fn lines(op: &GroupNorm, moments: &[Moments], weight: &[f32], bias: &[f32]) -> Vec<(Lanes, Lanes)> {
-    let mut lines = vec![([0.0; LANES], [0.0; LANES]); op.channels];
-    for (c, (a, b)) in lines.iter_mut().enumerate() {
-        let Moments { mean, scale } = &moments[c / op.per_group];
-        for i in 0..LANES {
-            a[i] = weight[c] * scale[i];
-            b[i] = bias[c] - mean[i] * a[i];
-        }
-    }
-    lines
+/// The moments of each group, of the spreads of all parts of a block.
+fn joined(parts: Vec<Vec<Spread>>, eps: f32) -> Vec<Moments> {
+    let whole = parts.into_iter().reduce(|mut all, part| {
+        all.iter_mut().zip(&part).for_each(|(all, part)| all.add(part));
+        all
+    });
+    let moments = |Spread { count, mean, squares }: Spread| Moments {
+        mean,
+        scale: squares.map(|squares| 1.0 / (squares / count + eps).sqrt()),
+    };
+    whole.unwrap_or_default().into_iter().map(moments).collect()
 }
 
-/// One block backward; gives the gradients of each channel's weight and bias.
+/// A channel's slope and offset: normalised, scaled and shifted, x is a·x + b; and the mean of its group.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    a: Lanes,
+    b: Lanes,
+    mean: Lanes,
+}
+
+fn lines(op: &GroupNorm, moments: &[Moments], weight: &[f32], bias: &[f32]) -> Vec<Line> {
+    let line = |c: usize| {
+        let Moments { mean, scale } = moments[c / op.per_group];
+        let a = scale.map(|scale| weight[c] * scale);
+        Line { a, b: std::array::from_fn(|i| bias[c] - mean[i] * a[i]), mean }
+    };
+    (0..op.channels).map(line).collect()
+}
+
+/// Some pixels forward.
+struct Forward<'a> {
+    op: &'a GroupNorm,
+    x: &'a [f32],
+    lines: &'a [Line],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { op, x, lines, out } = self;
+        let lines = &lines[..op.channels];
+        for (x, out) in x.chunks_exact(op.channels * LANES).zip(out.chunks_exact_mut(op.channels * LANES)) {
+            let (x, out) = (
+                &x.as_chunks::<LANES>().0[..op.channels],
+                &mut out.as_chunks_mut::<LANES>().0[..op.channels],
+            );
+            for c in 0..op.channels {
+                let (x, Line { a, b, .. }) = (x[c], lines[c]);
+                let mut y = [0.0; LANES];
+                for i in 0..LANES {
+                    let z = x[i].mul_add(a[i], b[i]);
+                    y[i] = if op.silu { z * sigmoid(z) } else { z };
+                }
+                out[c] = y;
+            }
+        }
+    }
+}
+
+/// Of a channel: Σ dz and Σ dz·(x − mean), dz the gradient before SiLU.
+type Sums = [Lanes; 2];
+
+/// The gradient before SiLU, of some pixels, and its sums.
+struct BeforeSilu<'a> {
+    op: &'a GroupNorm,
+    x: &'a [f32],
+    grad: &'a [f32],
+    lines: &'a [Line],
+    dz: &'a mut [f32],
+}
+
+impl WithSimd for BeforeSilu<'_> {
+    type Output = Vec<Sums>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Vec<Sums> {
+        let Self { op, x, grad, lines, dz } = self;
+        let (mut all, lines) = (vec![[[0.0; LANES]; 2]; op.channels], &lines[..op.channels]);
+        let sums = &mut all[..op.channels];
+        let pixel = op.channels * LANES;
+        for ((x, grad), dz) in
+            x.chunks_exact(pixel).zip(grad.chunks_exact(pixel)).zip(dz.chunks_exact_mut(pixel))
+        {
+            let (x, grad) =
+                (&x.as_chunks::<LANES>().0[..op.channels], &grad.as_chunks::<LANES>().0[..op.channels]);
+            let dz = &mut dz.as_chunks_mut::<LANES>().0[..op.channels];
+            for c in 0..op.channels {
+                // Copies, so that the compiler sees that none of them changes with another.
+                let (x, grad, Line { a, b, mean }, [mut sum, mut sum_x]) = (x[c], grad[c], lines[c], sums[c]);
+                let mut of_z = grad;
+                if op.silu {
+                    for i in 0..LANES {
+                        let z = x[i].mul_add(a[i], b[i]);
+                        let s = sigmoid(z);
+                        of_z[i] = grad[i] * s * z.mul_add(1.0 - s, 1.0);
+                    }
+                }
+                for i in 0..LANES {
+                    sum[i] += of_z[i];
+                    sum_x[i] = of_z[i].mul_add(x[i] - mean[i], sum_x[i]);
+                }
+                dz[c] = of_z;
+                sums[c] = [sum, sum_x];
+            }
+        }
+        all
+    }
+}
+
+/// Of each channel, slope and offset: the gradient of x is dz·a + x·slope + offset. With x̂ the normalised values and g =
+/// weight·dz it is (g − mean(g) − x̂·mean(g·x̂)) / std, means over the group.
+fn rest(op: &GroupNorm, moments: &[Moments], weight: &[f32], sums: &[Sums]) -> Vec<(Lanes, Lanes)> {
+    let mut rest = vec![];
+    let count = (op.per_group * op.pixels) as f32;
+    for (g, Moments { mean, scale }) in moments.iter().enumerate() {
+        let (mut sum_g, mut sum_gx) = ([0.0; LANES], [0.0; LANES]);
+        for c in g * op.per_group..(g + 1) * op.per_group {
+            for i in 0..LANES {
+                sum_g[i] += weight[c] * sums[c][0][i];
+                sum_gx[i] += weight[c] * sums[c][1][i];
+            }
+        }
+        let (mut slope, mut offset) = ([0.0; LANES], [0.0; LANES]);
+        for i in 0..LANES {
+            slope[i] = -scale[i] * scale[i] * scale[i] * sum_gx[i] / count;
+            offset[i] = -scale[i] * sum_g[i] / count - slope[i] * mean[i];
+        }
+        rest.extend(std::iter::repeat_n((slope, offset), op.per_group));
+    }
+    rest
+}
+
+/// From the gradient before SiLU of some pixels to that of x.
 struct Backward<'a> {
     op: &'a GroupNorm,
     x: &'a [f32],
-    weight: &'a [f32],
-    bias: &'a [f32],
-    grad: &'a [f32],
-    moments: &'a [Moments],
-    grad_x: &'a mut [f32],
+    lines: &'a [Line],
+    rest: &'a [(Lanes, Lanes)],
+    dz: &'a mut [f32],
 }
 
 impl WithSimd for Backward<'_> {
-    type Output = Vec<[f32; 2]>;
+    type Output = ();
 
-    /// With x̂ the normalised values, dz the gradient before SiLU and g = weight·dz: the gradient of x is
-    /// (g − mean(g) − x̂·mean(g·x̂)) / std, means over the group.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Vec<[f32; 2]> {
-        let Self { op, x, weight, bias, grad, moments, grad_x } = self;
-        let lines = lines(op, moments, weight, bias);
-        // Σ dz and Σ dz·(x − mean) of each channel.
-        let mut sums = vec![([0.0; LANES], [0.0; LANES]); op.channels];
-        let pixel = op.channels * LANES;
-        for ((x, grad), dz) in
-            x.chunks_exact(pixel).zip(grad.chunks_exact(pixel)).zip(grad_x.chunks_exact_mut(pixel))
-        {
-            let (x, grad) = (x.as_chunks::<LANES>().0, grad.as_chunks::<LANES>().0);
-            let of_channel = x.iter().zip(grad).zip(dz.as_chunks_mut::<LANES>().0).zip(&lines).zip(&mut sums);
-            for (c, ((((x, grad), dz), (a, b)), (sum, sum_x))) in of_channel.enumerate() {
-                let mean = &moments[c / op.per_group].mean;
-                for i in 0..LANES {
-                    let d = if op.silu {
-                        let z = x[i].mul_add(a[i], b[i]);
-                        let s = sigmoid(z);
-                        grad[i] * s * z.mul_add(1.0 - s, 1.0)
-                    } else {
-                        grad[i]
-                    };
-                    dz[i] = d;
-                    sum[i] += d;
-                    sum_x[i] = d.mul_add(x[i] - mean[i], sum_x[i]);
-                }
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { op, x, lines, rest, dz } = self;
+        let (lines, rest) = (&lines[..op.channels], &rest[..op.channels]);
+        for (x, dz) in x.chunks_exact(op.channels * LANES).zip(dz.chunks_exact_mut(op.channels * LANES)) {
+            let (x, dz) =
+                (&x.as_chunks::<LANES>().0[..op.channels], &mut dz.as_chunks_mut::<LANES>().0[..op.channels]);
+            for c in 0..op.channels {
+                let (x, of_z, a, (slope, offset)) = (x[c], dz[c], lines[c].a, rest[c]);
+                dz[c] = std::array::from_fn(|i| of_z[i].mul_add(a[i], x[i].mul_add(slope[i], offset[i])));
             }
         }
-        // The gradient of x is dz·a + x·slope + offset.
-        let mut rest = vec![([0.0; LANES], [0.0; LANES]); op.groups()];
-        let count = (op.per_group * op.pixels) as f32;
-        for (g, (slope, offset)) in rest.iter_mut().enumerate() {
-            let Moments { mean, scale } = &moments[g];
-            let (mut sum_g, mut sum_gx) = ([0.0; LANES], [0.0; LANES]);
-            for c in g * op.per_group..(g + 1) * op.per_group {
-                for i in 0..LANES {
-                    sum_g[i] += weight[c] * sums[c].0[i];
-                    sum_gx[i] += weight[c] * sums[c].1[i];
-                }
-            }
-            for i in 0..LANES {
-                slope[i] = -scale[i] * scale[i] * scale[i] * sum_gx[i] / count;
-                offset[i] = -scale[i] * sum_g[i] / count - slope[i] * mean[i];
-            }
-        }
-        let pixels = x.chunks_exact(op.channels * LANES).zip(grad_x.chunks_exact_mut(op.channels * LANES));
-        for (x, dz) in pixels {
-            let lanes = x.as_chunks::<LANES>().0.iter().zip(dz.as_chunks_mut::<LANES>().0);
-            for (c, ((x, dz), (a, _))) in lanes.zip(&lines).enumerate() {
-                let (slope, offset) = &rest[c / op.per_group];
-                for i in 0..LANES {
-                    dz[i] = dz[i].mul_add(a[i], x[i].mul_add(slope[i], offset[i]));
-                }
-            }
-        }
-        let mut totals = vec![];
-        for (c, (sum, sum_x)) in sums.iter().enumerate() {
-            let scale = &moments[c / op.per_group].scale;
-            let mut of_weight = [0.0; LANES];
-            for i in 0..LANES {
-                of_weight[i] = sum_x[i] * scale[i];
-            }
-            totals.push([across(of_weight), across(*sum)]);
-        }
-        totals
     }
+}
+
+/// The gradients of each channel's weight and bias, over the images of a block.
+fn of_parameters(op: &GroupNorm, moments: &[Moments], sums: &[Sums]) -> Vec<[f32; 2]> {
+    let of_channel = |(c, [sum, sum_x]): (usize, &Sums)| {
+        let scale = &moments[c / op.per_group].scale;
+        [across(std::array::from_fn(|i| sum_x[i] * scale[i])), across(*sum)]
+    };
+    sums.iter().enumerate().map(of_channel).collect()
 }

@@ -14,6 +14,17 @@ pub(crate) type Lanes = [f32; LANES];
 #[repr(align(64))]
 pub(crate) struct Aligned<T>(pub(crate) T);
 
+/// Cuts the `pixel` numbers of each pixel into pieces of `piece`, and gives the i-th pieces of all pixels together: what
+/// threads may write side by side.
+pub(crate) fn pieces(maps: &mut [f32], pixel: usize, piece: usize) -> Vec<Vec<&mut [f32]>> {
+    let mut pieces: Vec<Vec<&mut [f32]>> = vec![];
+    pieces.resize_with(pixel.div_ceil(piece), || Vec::with_capacity(maps.len() / pixel));
+    for numbers in maps.chunks_exact_mut(pixel) {
+        pieces.iter_mut().zip(numbers.chunks_mut(piece)).for_each(|(pieces, piece)| pieces.push(piece));
+    }
+    pieces
+}
+
 /// The sum over all images, by halves.
 #[inline(always)]
 pub(crate) fn across(lanes: Lanes) -> f32 {

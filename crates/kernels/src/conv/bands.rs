@@ -26,8 +26,7 @@ pub(super) fn bands(size: Size, blocks: usize, unit: usize, pixels: usize) -> Ve
         return (0..blocks).flat_map(of_block).collect();
     }
     let together = (pixels / size.pixels()).max(1);
-    let band =
-        |first: usize| Band { blocks: first..(first + together).min(blocks), rows: 0..size.height };
+    let band = |first: usize| Band { blocks: first..(first + together).min(blocks), rows: 0..size.height };
     (0..blocks).step_by(together).map(band).collect()
 }
 

@@ -1,7 +1,7 @@
 //! The gradient of a convolution's weights, tap by tap.
 
 use super::bands::{Band, bands};
-use super::outer::{CHUNK, Operand, PANEL, Pair, accumulate, transpose_rows};
+use super::outer::{CHUNK, Operand, Pair, ROWS, accumulate, transpose_rows};
 use super::plan::{Phase, Plan, Tap};
 use crate::maps::LANES;
 use crate::scratch::scratch;
@@ -13,7 +13,7 @@ const PIXELS: usize = 64;
 /// Σ grad·x over images and pixels, for each weight: (out, in, places).
 pub(super) fn weight_gradient(plan: &Plan, x: &[f32], grad: &[f32], places: usize) -> Vec<f32> {
     let (depth, out_channels) = (plan.input.channels, plan.output.channels);
-    let (rows, columns) = (out_channels.next_multiple_of(PANEL), depth.next_multiple_of(CHUNK));
+    let (rows, columns) = (out_channels.next_multiple_of(ROWS), depth.next_multiple_of(CHUNK));
     let blocks = x.len() / (plan.input.pixels() * depth * LANES);
     let taps: Vec<(&Phase, &Tap)> =
         plan.phases.iter().flat_map(|phase| phase.taps.iter().map(move |tap| (phase, tap))).collect();

@@ -137,12 +137,14 @@ impl Form {
         };
         match self {
             Self::Definition(plan) => {
-                let (depth, places) = (plan.input.channels, weight.len() / (plan.input.channels * plan.output.channels));
+                let (depth, places) =
+                    (plan.input.channels, weight.len() / (plan.input.channels * plan.output.channels));
                 multiply(plan, |o, d| &weight[(o * depth + d) * places..][..places], shift, x)
             }
             Self::Winograd(winograd) => {
                 let (rows, depths) = (winograd.output.channels, winograd.input.channels);
-                let kernels = Kernels { values: weight, rows, row: 9 * depths, depths, depth: 9, flipped: false };
+                let kernels =
+                    Kernels { values: weight, rows, row: 9 * depths, depths, depth: 9, flipped: false };
                 winograd.multiply(kernels, shift, x)
             }
         }
@@ -152,13 +154,15 @@ impl Form {
     fn input_gradient(&self, weight: &[f32], grad: &[f32]) -> Vec<f32> {
         match self {
             Self::Definition(plan) => {
-                let (depth, places) = (plan.input.channels, weight.len() / (plan.input.channels * plan.output.channels));
+                let (depth, places) =
+                    (plan.input.channels, weight.len() / (plan.input.channels * plan.output.channels));
                 let zeros = vec![0.0; depth * LANES];
                 multiply(&plan.adjoint(), |d, o| &weight[(o * depth + d) * places..][..places], &zeros, grad)
             }
             Self::Winograd(winograd) => {
                 let (rows, depths) = (winograd.input.channels, winograd.output.channels);
-                let kernels = Kernels { values: weight, rows, row: 9, depths, depth: 9 * rows, flipped: true };
+                let kernels =
+                    Kernels { values: weight, rows, row: 9, depths, depth: 9 * rows, flipped: true };
                 winograd.adjoint().multiply(kernels, &vec![0.0; rows * LANES], grad)
             }
         }
@@ -259,7 +263,8 @@ fn multiply<'a>(
     split(bands, *output, &mut out).into_par_iter().for_each(|(band, out)| {
         let block_size = band.rows.len() * output.width * output.channels * LANES;
         for (block, out) in band.blocks.zip(out.chunks_exact_mut(block_size)) {
-            let of_block = if shift.len() == output.channels * LANES { 0 } else { block * output.channels * LANES };
+            let of_block =
+                if shift.len() == output.channels * LANES { 0 } else { block * output.channels * LANES };
             let shift = &shift[of_block..][..output.channels * LANES];
             let input = &x[block * in_size..][..in_size];
             for (phase, panels) in phases.iter().zip(&panels) {

@@ -11,7 +11,7 @@ use std::ops::Range;
 pub(super) const CHUNK: usize = 16;
 
 /// Rows that a task sums.
-pub(super) const PANEL: usize = 8;
+pub(super) const ROWS: usize = 16;
 
 /// Vectors of numbers: the i-th of an entry is at its offset + i / [`CHUNK`] · `chunk` + i % [`CHUNK`].
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ pub(super) type Pair = (usize, usize);
 
 /// Adds Σ g\[row\]\[image\]·x\[column\]\[image\] over the images of each pair of entries to the sum of every row and column.
 ///
-/// `sums` is (groups, rows, columns), rows a multiple of [`PANEL`] of which `rows` are real, columns one of [`CHUNK`];
+/// `sums` is (groups, rows, columns), rows a multiple of [`ROWS`] of which `rows` are real, columns one of [`CHUNK`];
 /// `pairs` are those of each group. `g` holds a vector of images for each row; `x`, the other way round, a vector of
 /// columns for each image.
 pub(super) fn accumulate(
@@ -36,10 +36,10 @@ pub(super) fn accumulate(
     pairs: &[Vec<Pair>],
 ) {
     let arch = crate::process::arch();
-    let panels = rows.div_ceil(PANEL);
-    sums.par_chunks_mut(PANEL * columns).enumerate().for_each(|(task, sums)| {
-        let (pairs, row) = (&pairs[task / panels], task % panels * PANEL);
-        arch.dispatch(Outer { sums, columns, g, x, pairs, row, rows: PANEL.min(rows - row) });
+    let tasks = rows.div_ceil(ROWS);
+    sums.par_chunks_mut(ROWS * columns).enumerate().for_each(|(task, sums)| {
+        let (pairs, row) = (&pairs[task / tasks], task % tasks * ROWS);
+        arch.dispatch(Outer { sums, columns, g, x, pairs, row, rows: ROWS.min(rows - row) });
     });
 }
 
@@ -59,6 +59,7 @@ impl WithSimd for Outer<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match S::F32_LANES {
+            16 if self.columns == CHUNK => self.run::<S, 1, 1, 16>(simd),
             16 => self.run::<S, 1, 2, 8>(simd),
             8 => self.run::<S, 2, 1, 4>(simd),
             4 => self.run::<S, 4, 1, 4>(simd),

@@ -110,7 +110,9 @@ impl Plan {
     pub(crate) fn rows_seen(&self, rows: &Range<usize>) -> Range<usize> {
         let mut seen = self.input.height..0;
         for phase in &self.phases {
-            for (tap, j) in phase.taps.iter().flat_map(|tap| self.grid_rows(phase, rows).map(move |j| (tap, j))) {
+            for (tap, j) in
+                phase.taps.iter().flat_map(|tap| self.grid_rows(phase, rows).map(move |j| (tap, j)))
+            {
                 if let Some(row) = self.input_row(j, tap) {
                     seen = seen.start.min(row)..seen.end.max(row + 1);
                 }

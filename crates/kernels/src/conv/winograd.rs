@@ -9,10 +9,10 @@
 //! the weights is the adjoint, Gᵀ\[Σ (A dY Aᵀ) ⊙ (Bᵀ d B)\]G, whose sums over tiles and images are taken at the points.
 
 use super::bands::{Band, bands, split};
-use super::outer::{CHUNK, Operand, PANEL, Pair, accumulate, transpose_rows};
+use super::outer::{CHUNK, Operand, Pair, ROWS, accumulate, transpose_rows};
 use super::plan::{Plan, Size};
 use super::product::{vectors, vectors_mut};
-use crate::maps::{Aligned, LANES, Lanes};
+use crate::maps::{Aligned, LANES, Lanes, pieces};
 use crate::scratch::{scratch, unwritten};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -27,7 +27,10 @@ const PATCH: usize = TILE + 2;
 /// Products for each tile and pair of channels.
 const POINTS: usize = PATCH * PATCH;
 
-/// Panels of output channels that a task computes.
+/// Output channels whose kernels lie together.
+const PANEL: usize = 8;
+
+/// Panels that a task computes.
 const PANELS: usize = 2;
 
 /// Tiles whose transformed channels stay in a core's second cache, for one chunk of channels.
@@ -117,15 +120,8 @@ impl Winograd {
     fn multiply_band(&self, weights: Weights, shift: &[f32], x: &[f32], band: &Band, out: &mut [f32]) {
         let Self { input, output, padding } = *self;
         let (tiles, maps) = (self.tiles(band), Maps::new(input, x));
-        let layout = Points::new(input.channels, tiles.len());
-        // The numbers of each pixel that each task computes.
-        let mut tasks: Vec<Vec<&mut [f32]>> = vec![];
-        tasks.resize_with(output.channels.div_ceil(PANELS * PANEL), Vec::new);
-        for pixel in out.chunks_exact_mut(output.channels * LANES) {
-            for (task, numbers) in tasks.iter_mut().zip(pixel.chunks_mut(PANELS * PANEL * LANES)) {
-                task.push(numbers);
-            }
-        }
+        let layout = Points::new(input.channels, 0, tiles.len());
+        let mut tasks = pieces(out, output.channels * LANES, PANELS * PANEL * LANES);
         let arch = crate::process::arch();
         scratch(layout.len(), |points| {
             for tiles in tiles.chunks(layout.tiles) {
@@ -140,10 +136,13 @@ impl Winograd {
                     scratch(PANELS * POINTS * products_pitch(tiles.len()), |products| {
                         let first = task * PANELS;
                         let pixels = Pixels { band, size: output, tiles, shift, first, pixels };
-                        weights.with_panels(first..(first + PANELS).min(weights.kernels.panels()), |weights| {
-                            let depth = input.channels;
-                            arch.dispatch(Multiply { weights, depth, layout, points, products, pixels });
-                        });
+                        weights.with_panels(
+                            first..(first + PANELS).min(weights.kernels.panels()),
+                            |weights| {
+                                let depth = input.channels;
+                                arch.dispatch(Multiply { weights, depth, layout, points, products, pixels });
+                            },
+                        );
                     });
                 });
             }
@@ -155,7 +154,7 @@ impl Winograd {
         let Self { input, output, .. } = *self;
         let blocks = x.len() / (input.pixels() * input.channels * LANES);
         let (rows, columns) =
-            (output.channels.next_multiple_of(PANEL), input.channels.next_multiple_of(CHUNK));
+            (output.channels.next_multiple_of(ROWS), input.channels.next_multiple_of(CHUNK));
         let mut sums = vec![0.0; POINTS * rows * columns];
         for band in bands(output, blocks, TILE, 2 * BAND) {
             self.add_band(x, grad, &band, &mut sums);
@@ -179,8 +178,9 @@ impl Winograd {
         let seen = first..last.max(first);
         let x = x.as_chunks::<LANES>().0;
         let entries = band.blocks.len() * seen.len() * input.width;
-        let of_x = Points::new(columns, tiles.len());
-        let of_grad = Points { chunks: output.channels.div_ceil(CHUNK), ..of_x };
+        let grad_chunks = output.channels.div_ceil(CHUNK);
+        let of_x = Points::new(columns, grad_chunks, tiles.len());
+        let of_grad = Points { chunks: grad_chunks, ..of_x };
         scratch(entries * columns, |transposed| {
             transpose_rows(input, x, band.blocks.clone(), seen.clone(), transposed);
             let maps = Maps { height: seen.len(), width: input.width, lines: columns, lanes: transposed };
@@ -220,10 +220,11 @@ struct Points {
 }
 
 impl Points {
-    /// For as many of `tiles` tiles of maps of `lines` vectors as one does well to transform at a time.
-    fn new(lines: usize, tiles: usize) -> Self {
+    /// For as many of `tiles` tiles of maps of `lines` vectors as one does well to transform at a time, where `beside`
+    /// chunks of others are kept too.
+    fn new(lines: usize, beside: usize, tiles: usize) -> Self {
         let chunks = lines.div_ceil(CHUNK);
-        Self { chunks, tiles: (CACHED / chunks).max(2).min(tiles) }
+        Self { chunks, tiles: (CACHED / (chunks + beside)).max(2).min(tiles) }
     }
 
     fn pitch(&self) -> usize {
@@ -247,7 +248,14 @@ impl Points {
     fn fill<L: Line>(&self, maps: Maps, tiles: &[Tile], out: &mut [Lanes]) {
         let arch = crate::process::arch();
         out.par_chunks_mut(self.chunk()).enumerate().for_each(|(chunk, out)| {
-            arch.dispatch(Fill::<L> { maps, tiles, layout: *self, chunk, out, line: std::marker::PhantomData });
+            arch.dispatch(Fill::<L> {
+                maps,
+                tiles,
+                layout: *self,
+                chunk,
+                out,
+                line: std::marker::PhantomData,
+            });
         });
     }
 }
@@ -373,7 +381,12 @@ impl<L: Line> Fill<'_, L> {
 
     /// `N` vectors of each pixel of a tile.
     #[inline(always)]
-    fn lines<S: Simd, const V: usize, const N: usize>(&mut self, simd: S, tile: usize, first: usize) -> usize {
+    fn lines<S: Simd, const V: usize, const N: usize>(
+        &mut self,
+        simd: S,
+        tile: usize,
+        first: usize,
+    ) -> usize {
         let Self { maps, tiles, layout, chunk, out, .. } = self;
         let Maps { height, width, lines, lanes } = *maps;
         let Tile { block, y, x } = tiles[tile];
@@ -579,7 +592,8 @@ impl Multiply<'_, '_> {
                     for j in 0..TILE {
                         if j < width {
                             let pixel = &mut *pixels[(row + i) * size.width + x as usize + j];
-                            vectors_mut::<S, V>(pixel)[panel * PANEL + r][v] = simd.add_f32s(line[j], shift[r][v]);
+                            vectors_mut::<S, V>(pixel)[panel * PANEL + r][v] =
+                                simd.add_f32s(line[j], shift[r][v]);
                         }
                     }
                 }
@@ -663,14 +677,20 @@ impl WithSimd for TransformKernels<'_> {
     }
 }
 
+/// A sixth, a twelfth and a twenty-fourth: products, since a processor divides slowly.
+const SIXTH: f32 = 1.0 / 6.0;
+const TWELFTH: f32 = 1.0 / 12.0;
+const TWENTY_FOURTH: f32 = 1.0 / 24.0;
+
 /// G, for eight kernels.
 #[inline(always)]
 fn kernel_line(g: [[f32; PANEL]; 3]) -> [[f32; PANEL]; PATCH] {
     let mut out = [[0.0; PANEL]; PATCH];
     for r in 0..PANEL {
-        let (even, even_2) = ((g[0][r] + g[2][r]) / -6.0, (g[0][r] + 4.0 * g[2][r]) / 24.0);
-        let (odd, odd_2) = (g[1][r] / 6.0, g[1][r] / 12.0);
-        out[0][r] = g[0][r] / 4.0;
+        let even = (g[0][r] + g[2][r]) * -SIXTH;
+        let even_2 = (g[0][r] + 4.0 * g[2][r]) * TWENTY_FOURTH;
+        let (odd, odd_2) = (g[1][r] * SIXTH, g[1][r] * TWELFTH);
+        out[0][r] = g[0][r] * 0.25;
         out[1][r] = even - odd;
         out[2][r] = even + odd;
         out[3][r] = even_2 + odd_2;
@@ -723,9 +743,9 @@ impl WithSimd for BackToKernels<'_> {
 fn back_line(u: [Lanes; PATCH]) -> [Lanes; 3] {
     let mut out = [[0.0; LANES]; 3];
     for i in 0..LANES {
-        let (even, odd) = ((u[1][i] + u[2][i]) / 6.0, (u[2][i] - u[1][i]) / 6.0);
-        let (even_2, odd_2) = ((u[3][i] + u[4][i]) / 24.0, (u[3][i] - u[4][i]) / 12.0);
-        out[0][i] = u[0][i] / 4.0 - even + even_2;
+        let (even, odd) = ((u[1][i] + u[2][i]) * SIXTH, (u[2][i] - u[1][i]) * SIXTH);
+        let (even_2, odd_2) = ((u[3][i] + u[4][i]) * TWENTY_FOURTH, (u[3][i] - u[4][i]) * TWELFTH);
+        out[0][i] = u[0][i] * 0.25 - even + even_2;
         out[1][i] = odd + odd_2;
         out[2][i] = 4.0 * even_2 - even + u[5][i];
     }
