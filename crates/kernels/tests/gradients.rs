@@ -21,11 +21,20 @@ fn with_gradients(
     inputs: &[Tensor],
     dtype: DType,
 ) -> Result<Vec<Tensor>> {
+    with_gradients_along(op, inputs, dtype, |dims| Ok(normal(99, dims)))
+}
+
+fn with_gradients_along(
+    op: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+    inputs: &[Tensor],
+    dtype: DType,
+    direction: impl Fn(&[usize]) -> Result<Tensor>,
+) -> Result<Vec<Tensor>> {
     let vars: Vec<Var> =
         inputs.iter().map(|x| Var::from_tensor(&x.to_dtype(dtype)?)).collect::<Result<_>>()?;
     let tensors: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
     let y = op(&tensors)?;
-    let direction = normal(99, y.dims()).to_dtype(dtype)?;
+    let direction = direction(y.dims())?.to_dtype(dtype)?;
     let grads = (&y * direction)?.sum_all()?.backward()?;
     let mut all = vec![y.detach()];
     for var in &vars {
@@ -169,6 +178,15 @@ proptest! {
     }
 
     #[test]
+    fn winograds_form_agrees_with_the_definition_on_any_shape(
+        n in 1..40usize, channels in 8..40usize, out in 8..40usize, h in 1..14usize, w in 1..14usize,
+        padding in 0..3usize, seed in 0..1000u64,
+    ) {
+        prop_assume!(h.min(w) + 2 * padding >= 3);
+        Case { n, channels, out, size: (h, w), kernel: 3, stride: 1, padding }.check(seed).unwrap();
+    }
+
+    #[test]
     fn upsampling_agrees_with_candle_on_any_shape(
         n in 1..40usize, channels in 1..9usize, out in 1..15usize, h in 1..9usize, w in 1..9usize, seed in 0..1000u64,
     ) {
@@ -269,12 +287,63 @@ fn convolution_agrees_at_the_shapes_of_the_networks() -> Result<()> {
     Ok(())
 }
 
+/// The largest errors of the result, of the input's gradient and of the weights', each relative to the sum of the
+/// magnitudes that it is a sum of.
+fn relative_errors(case: Case) -> Result<[f64; 3]> {
+    let inputs = case.inputs(5);
+    let ours = with_gradients(&case.op(), &inputs, DType::F32)?;
+    let exact = with_gradients(&case.reference(), &inputs, DType::F64)?;
+    let magnitudes: Vec<Tensor> = inputs.iter().map(Tensor::abs).collect::<Result<_>>()?;
+    let sums =
+        with_gradients_along(&case.reference(), &magnitudes, DType::F64, |dims| normal(99, dims).abs())?;
+    let mut errors = [0.0; 3];
+    for (i, error) in errors.iter_mut().enumerate() {
+        let off = (ours[i].to_dtype(DType::F64)? - &exact[i])?.abs()?;
+        *error = off.div(&sums[i])?.flatten_all()?.max(0)?.to_scalar()?;
+    }
+    Ok(errors)
+}
+
+/// f32 has 6e-8. Winograd's form adds numbers that its transforms have made up to a hundred times as large.
+#[test]
+fn errors_are_small_beside_the_magnitudes_summed() -> Result<()> {
+    let case = |channels, out, size, kernel, stride| Case {
+        n: 17,
+        channels,
+        out,
+        size: (size, size),
+        kernel,
+        stride,
+        padding: kernel / 2,
+    };
+    let winograd = [
+        case(16, 16, 32, 3, 1),
+        case(32, 32, 16, 3, 1),
+        case(64, 32, 13, 3, 1),
+        case(64, 64, 8, 3, 1),
+        case(256, 256, 4, 3, 1),
+    ];
+    let definition = [case(32, 32, 16, 3, 2), case(64, 32, 16, 1, 1), case(4, 16, 16, 3, 1)];
+    for (bound, cases) in [(1e-5, &winograd[..]), (3e-7, &definition[..])] {
+        for &case in cases {
+            let errors = relative_errors(case)?;
+            println!("{case:?}: {:.1e} {:.1e} {:.1e}", errors[0], errors[1], errors[2]);
+            assert!(errors.iter().all(|&error| error < bound), "{case:?}: {errors:?} are not below {bound}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn gradients_match_finite_differences() -> Result<()> {
     let case = Case { n: 3, channels: 3, out: 5, size: (7, 6), kernel: 3, stride: 2, padding: 1 };
     matches_finite_differences(&case.op(), &case.inputs(1))?;
     let case = Case { stride: 1, ..case };
     matches_finite_differences(&case.op(), &case.inputs(2))?;
+    for padding in 0..3 {
+        let winograd = Case { n: 3, channels: 9, out: 10, size: (7, 6), kernel: 3, stride: 1, padding };
+        matches_finite_differences(&winograd.op(), &winograd.inputs(3))?;
+    }
     let up = [normal(1, &[3, 3, 4, 5]), normal(2, &[5, 3, 3, 3]), normal(3, &[5])];
     let op =
         |t: &[Tensor]| upsample_conv2d(&FeatureMaps::new(&t[0])?, &t[1], Shift::Channels(&t[2]))?.to_tensor();

@@ -24,16 +24,19 @@ fn bits() -> Result<Vec<Vec<u32>>> {
         noise(5, &[12, 12, 3, 3])?,
         noise(6, &[70, 12, 5, 5])?,
     ];
+    let winograd = noise(9, &[12, 12, 3, 3])?;
     let (scale, shift) = (noise(7, &[12])?, noise(8, &[37, 12, 1, 1])?);
     let y = conv2d(&FeatureMaps::new(&x)?, &weights[0], Shift::Channels(&scale), 1, 1)?;
     let y = group_norm(&y, &scale, &scale, 4, 1e-5, true)?;
+    let y = conv2d(&y, &winograd, Shift::Channels(&scale), 1, 1)?;
+    let y = conv2d(&y, &winograd, Shift::None, 1, 2)?;
     let y = conv2d(&y, &weights[1], Shift::Images(&FeatureMaps::new(&shift)?), 2, 1)?;
     let y = attention(&conv2d(&y, &weights[2], Shift::None, 1, 0)?, 2, 0.4)?.add(&y)?;
     let y = batch_norm(&upsample_conv2d(&y, &weights[3], Shift::None)?, &scale, &scale, 1e-5)?.y;
     let y = conv2d(&halve(&leaky_relu(&y, 0.1, 0.2)?)?, &weights[4], Shift::None, 1, 2)?.to_tensor()?;
     let grads = y.sqr()?.mean_all()?.backward()?;
     let mut all = vec![y];
-    for var in [&x, &scale, &shift].into_iter().chain(&weights) {
+    for var in [&x, &scale, &shift, &winograd].into_iter().chain(&weights) {
         all.push(grads.get(var).expect("every input has a gradient").clone());
     }
     all.iter()
@@ -45,7 +48,7 @@ fn bits() -> Result<Vec<Vec<u32>>> {
 fn threads_and_vectors_change_no_bit() -> Result<()> {
     let expected = bits()?;
     assert!(expected.iter().all(|bits| bits.iter().any(|&b| f32::from_bits(b) != 0.0)));
-    for threads in [1, 3] {
+    for threads in [1, 2, 3, 8] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         assert!(pool.install(bits)? == expected, "{threads} threads give other numbers");
     }

@@ -8,6 +8,7 @@ use elucidate_core::params::{Params, frozen};
 use elucidate_core::rng::Streams;
 use elucidate_core::train::{Event, Shard, TrainOptions, Trainer};
 use elucidate_core::unet::UNet2DModel;
+use elucidate_kernels::{Vectors, limit_vectors};
 use elucidate_lab::options::{RunOptions, Settings};
 use elucidate_lab::sampling::{Batches, Setting, draw};
 use elucidate_lab::training::shard_on_cpu;
@@ -41,6 +42,9 @@ struct Options {
     /// Print the network's settings as JSON, and time nothing
     #[arg(long)]
     settings: bool,
+    /// The widest vectors to compute with, to see what a processor without wider ones would do
+    #[arg(long, value_enum, default_value_t = Width::Widest)]
+    vectors: Width,
     /// Compute on one thread, and print each kernel's share of the time too
     #[arg(long)]
     shares: bool,
@@ -51,6 +55,13 @@ struct Options {
 enum Work {
     Train,
     Sample,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+#[value(rename_all = "lowercase")]
+enum Width {
+    Widest,
+    Avx2,
 }
 
 /// Steps that nothing is measured in: buffers are made, caches filled.
@@ -68,6 +79,9 @@ fn main() -> Result<()> {
     let threads = if options.shares { 1 } else { options.run.threads.unwrap_or_else(cores) };
     elucidate_kernels::set_up(threads)?;
     elucidate_kernels::force_candle_ops(options.run.candle_ops);
+    if options.vectors == Width::Avx2 {
+        limit_vectors(Vectors::Avx2);
+    }
     let clock = Clock::default();
     if options.shares {
         tracing_subscriber::registry().with(clock.clone()).init();

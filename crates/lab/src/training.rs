@@ -18,8 +18,8 @@ pub fn shard_on_cpu(batch_size: usize) -> usize {
     if batch_size < 64 { 16 } else { 32 }
 }
 
-/// Images that are evaluated together.
-const EVALUATED: usize = 50;
+/// Images that are evaluated together: whole blocks of sixteen.
+const EVALUATED: usize = 64;
 
 /// What a training has beside the run's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

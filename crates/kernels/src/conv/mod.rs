@@ -18,8 +18,8 @@ use rayon::prelude::*;
 use tracing::trace_span;
 use winograd::{Kernels, Winograd};
 
-/// Pixels of a band of a convolution by its definition.
-const PIXELS: usize = 16;
+/// Pixels of a band of a convolution by its definition: as many as its tiles take at a time.
+const PIXELS: usize = 4;
 
 /// What a convolution adds to its sums.
 #[derive(Debug, Clone, Copy)]

@@ -45,15 +45,15 @@ impl Panels {
         let mut values = vec![0.0; total * depth * phase.taps.len()];
         let mut first = 0;
         for &height in &heights {
-            let panel = &mut values[first * depth * phase.taps.len()..];
-            for row in first..(first + height).min(rows) {
-                for d in 0..depth {
-                    let weights = kernel(row, d);
-                    for (t, tap) in phase.taps.iter().enumerate() {
-                        let weight = tap.places[1..]
-                            .iter()
-                            .fold(weights[tap.places[0]], |sum, &place| sum + weights[place]);
-                        panel[(t * depth + d) * height + row - first] = weight;
+            let panel = &mut values[first * depth * phase.taps.len()..][..height * depth * phase.taps.len()];
+            for (tap, panel) in phase.taps.iter().zip(panel.chunks_exact_mut(height * depth)) {
+                for (d, column) in panel.chunks_exact_mut(height).enumerate() {
+                    for (row, value) in (first..rows).zip(column) {
+                        let weights = kernel(row, d);
+                        *value = weights[tap.places[0]];
+                        for &place in &tap.places[1..] {
+                            *value += weights[place];
+                        }
                     }
                 }
             }
