@@ -30,10 +30,8 @@ const POINTS: usize = PATCH * PATCH;
 /// Output channels whose kernels lie together.
 const PANEL: usize = 8;
 
-/// How many panels a task computes of so many: two, which read the same points, where there are enough for eight tasks.
-fn panels_at_a_time(panels: usize) -> usize {
-    if panels < 16 { 1 } else { 2 }
-}
+/// Panels that a task computes: they read the same points.
+const PANELS: usize = 2;
 
 /// Tiles whose transformed channels stay in a core's second cache, for one chunk of channels.
 const CACHED: usize = 16;
@@ -123,9 +121,7 @@ impl Winograd {
         let Self { input, output, padding } = *self;
         let (tiles, maps) = (self.tiles(band), Maps::new(input, x));
         let layout = Points::new(input.channels, 0, tiles.len());
-        let panels = weights.kernels.panels();
-        let together = panels_at_a_time(panels);
-        let mut tasks = pieces(out, output.channels * LANES, together * PANEL * LANES);
+        let mut tasks = pieces(out, output.channels * LANES, PANELS * PANEL * LANES);
         let arch = crate::process::arch();
         scratch(layout.len(), |points| {
             for tiles in tiles.chunks(layout.tiles) {
@@ -137,10 +133,11 @@ impl Winograd {
                 let patches: Vec<Tile> = tiles.iter().map(seen).collect();
                 layout.fill::<Patch>(maps, &patches, points);
                 tasks.par_iter_mut().enumerate().for_each(|(task, pixels)| {
-                    scratch(together * POINTS * products_pitch(tiles.len()), |products| {
-                        let first = task * together;
+                    scratch(PANELS * POINTS * products_pitch(tiles.len()), |products| {
+                        let first = task * PANELS;
+                        let panels = first..(first + PANELS).min(weights.kernels.panels());
                         let pixels = Pixels { band, size: output, tiles, shift, first, pixels };
-                        weights.with_panels(first..(first + together).min(panels), |weights| {
+                        weights.with_panels(panels, |weights| {
                             let depth = input.channels;
                             arch.dispatch(Multiply { weights, depth, layout, points, products, pixels });
                         });
