@@ -236,12 +236,15 @@ fn product<S: Simd, const V: usize, const N: usize>(
     }
 }
 
+/// A head's numbers of each pixel, to be written.
+type OfHead<'a> = Vec<&'a mut [f32]>;
+
 /// One head of a block forward.
 struct Forward<'a, 'b> {
     op: &'a Attention,
     x: &'a [f32],
     head: usize,
-    out: Vec<&'b mut [f32]>,
+    out: OfHead<'b>,
 }
 
 impl WithSimd for Forward<'_, '_> {
@@ -351,7 +354,7 @@ struct Backward<'a, 'b> {
     head: usize,
     moments: &'a [Moments],
     /// The gradients of its queries, keys and values.
-    grad_qkv: (Vec<&'b mut [f32]>, Vec<&'b mut [f32]>, Vec<&'b mut [f32]>),
+    grad_qkv: (OfHead<'b>, OfHead<'b>, OfHead<'b>),
 }
 
 impl WithSimd for Backward<'_, '_> {
