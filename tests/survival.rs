@@ -8,6 +8,7 @@ mod runs;
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use common::refuses;
+use elucidate_core::data::FashionMnist;
 use elucidate_report::{RunRecord, SCHEMA_VERSION, SampleRow, read_csv, read_json, write_csv, write_json};
 use runs::differences;
 use std::collections::HashMap;
@@ -188,10 +189,12 @@ fn two_runs_do_not_write_into_one_folder() -> Result<()> {
 #[test]
 fn runs_begun_in_the_same_second_have_folders_of_their_own() -> Result<()> {
     let dir = tempfile::tempdir()?;
+    // In another folder the data is not found by itself.
+    let data = fs::canonicalize(FashionMnist::load(None)?.source)?;
     let start = || {
         let mut command = common::plain(BINARY);
-        command.current_dir(dir.path()).args(["--preset", "smoke", "--lr", "1e30"]).stderr(Stdio::null());
-        command.spawn()
+        command.current_dir(dir.path()).args(["--preset", "smoke", "--lr", "1e30", "--data-dir"]).arg(&data);
+        command.stderr(Stdio::null()).spawn()
     };
     // They end by themselves at their first loss.
     let runs = (0..4).map(|_| start()).collect::<std::io::Result<Vec<_>>>()?;
