@@ -109,6 +109,11 @@ struct Case {
 }
 
 impl Case {
+    /// Square maps, padded by half the kernel.
+    fn square(n: usize, channels: usize, out: usize, size: usize, kernel: usize, stride: usize) -> Self {
+        Self { n, channels, out, size: (size, size), kernel, stride, padding: kernel / 2 }
+    }
+
     fn inputs(&self, seed: u64) -> Vec<Tensor> {
         vec![
             normal(seed, &[self.n, self.channels, self.size.0, self.size.1]),
@@ -262,25 +267,16 @@ proptest! {
 
 #[test]
 fn convolution_agrees_at_the_shapes_of_the_networks() -> Result<()> {
-    let shape = |n, channels, out, size, kernel, stride| Case {
-        n,
-        channels,
-        out,
-        size: (size, size),
-        kernel,
-        stride,
-        padding: kernel / 2,
-    };
     for case in [
-        shape(3, 1, 16, 32, 3, 1),
-        shape(3, 48, 16, 32, 3, 1),
-        shape(5, 32, 32, 32, 3, 2),
-        shape(33, 64, 64, 8, 3, 1),
-        shape(70, 128, 64, 4, 3, 1),
-        shape(9, 512, 256, 4, 3, 1),
-        shape(9, 96, 32, 16, 1, 1),
-        shape(2, 16, 1, 32, 3, 1),
-        shape(4, 1, 16, 32, 5, 1),
+        Case::square(3, 1, 16, 32, 3, 1),
+        Case::square(3, 48, 16, 32, 3, 1),
+        Case::square(5, 32, 32, 32, 3, 2),
+        Case::square(33, 64, 64, 8, 3, 1),
+        Case::square(70, 128, 64, 4, 3, 1),
+        Case::square(9, 512, 256, 4, 3, 1),
+        Case::square(9, 96, 32, 16, 1, 1),
+        Case::square(2, 16, 1, 32, 3, 1),
+        Case::square(4, 1, 16, 32, 5, 1),
     ] {
         case.check(3)?;
     }
@@ -307,15 +303,7 @@ fn relative_errors(case: Case) -> Result<[f64; 3]> {
 /// f32 has 6e-8. Winograd's form adds numbers that its transforms have made up to a hundred times as large.
 #[test]
 fn errors_are_small_beside_the_magnitudes_summed() -> Result<()> {
-    let case = |channels, out, size, kernel, stride| Case {
-        n: 17,
-        channels,
-        out,
-        size: (size, size),
-        kernel,
-        stride,
-        padding: kernel / 2,
-    };
+    let case = |channels, out, size, kernel, stride| Case::square(17, channels, out, size, kernel, stride);
     let winograd = [
         case(16, 16, 32, 3, 1),
         case(32, 32, 16, 3, 1),

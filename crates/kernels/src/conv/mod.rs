@@ -137,8 +137,7 @@ impl Form {
         };
         match self {
             Self::Definition(plan) => {
-                let (depth, places) =
-                    (plan.input.channels, weight.len() / (plan.input.channels * plan.output.channels));
+                let (depth, places) = (plan.input.channels, plan.places(weight.len()));
                 multiply(plan, |o, d| &weight[(o * depth + d) * places..][..places], shift, x)
             }
             Self::Winograd(winograd) => {
@@ -154,8 +153,7 @@ impl Form {
     fn input_gradient(&self, weight: &[f32], grad: &[f32]) -> Vec<f32> {
         match self {
             Self::Definition(plan) => {
-                let (depth, places) =
-                    (plan.input.channels, weight.len() / (plan.input.channels * plan.output.channels));
+                let (depth, places) = (plan.input.channels, plan.places(weight.len()));
                 let zeros = vec![0.0; depth * LANES];
                 multiply(&plan.adjoint(), |d, o| &weight[(o * depth + d) * places..][..places], &zeros, grad)
             }
@@ -171,9 +169,7 @@ impl Form {
     /// Σ grad·x over images and pixels, for each of `count` weights.
     fn weight_gradient(&self, x: &[f32], grad: &[f32], count: usize) -> Vec<f32> {
         match self {
-            Self::Definition(plan) => {
-                gradient::weight_gradient(plan, x, grad, count / (plan.input.channels * plan.output.channels))
-            }
+            Self::Definition(plan) => gradient::weight_gradient(plan, x, grad, plan.places(count)),
             Self::Winograd(winograd) => winograd.weight_gradient(x, grad),
         }
     }
@@ -245,6 +241,12 @@ impl CustomOp3 for Convolution {
     }
 }
 
+/// What is added in a block: of `shift` (blocks or 1, channels, 16).
+fn shift_of_block(shift: &[f32], channels: usize, block: usize) -> &[f32] {
+    let size = channels * LANES;
+    if shift.len() == size { shift } else { &shift[block * size..][..size] }
+}
+
 /// Applies a plan to all blocks of `x`. `shift` is (blocks or 1, channels, 16).
 fn multiply<'a>(
     plan: &Plan,
@@ -263,9 +265,7 @@ fn multiply<'a>(
     split(bands, *output, &mut out).into_par_iter().for_each(|(band, out)| {
         let block_size = band.rows.len() * output.width * output.channels * LANES;
         for (block, out) in band.blocks.zip(out.chunks_exact_mut(block_size)) {
-            let of_block =
-                if shift.len() == output.channels * LANES { 0 } else { block * output.channels * LANES };
-            let shift = &shift[of_block..][..output.channels * LANES];
+            let shift = shift_of_block(shift, output.channels, block);
             let input = &x[block * in_size..][..in_size];
             for (phase, panels) in phases.iter().zip(&panels) {
                 arch.dispatch(Product { plan, phase, panels, shift, rows: band.rows.clone(), input, out });

@@ -74,6 +74,11 @@ impl Plan {
         Self { input, output, in_step: 1, out_step: 2, phases: phases(&line, 3) }
     }
 
+    /// Weights for each pair of channels, of `count` in all.
+    pub(crate) fn places(&self, count: usize) -> usize {
+        count / (self.input.channels * self.output.channels)
+    }
+
     /// The transposed map: from gradients of the output to gradients of the input.
     pub(crate) fn adjoint(&self) -> Self {
         let all = || self.phases.iter().flat_map(|p| p.taps.iter().map(move |tap| (p.origin, tap)));
