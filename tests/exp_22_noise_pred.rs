@@ -77,8 +77,14 @@ fn impossible_options_and_damaged_models_are_refused() -> Result<()> {
     refused("a", "config.json");
     fs::write(model.join("config.json"), r#"{"_elucidate": {"experiment": "22_cosine"}}"#)?;
     refused("b", "22_cosine");
-    let config = r#"{"_class_name": "", "block_out_channels": [8,8,8,8,8,8], "_elucidate": {}}"#;
-    fs::write(model.join("config.json"), config).context("config.json")?;
+    let config = |class: &str| {
+        format!(r#"{{"_class_name": "{class}", "block_out_channels": [8,8,8,8,8,8], "_elucidate": {{}}}}"#)
+    };
+    fs::write(model.join("config.json"), config("ResidualClassifier"))?;
+    refused("older", "ResidualClassifier is the older network");
+    fs::write(model.join("config.json"), config("UNet2DModel"))?;
+    refused("other", "UNet2DModel");
+    fs::write(model.join("config.json"), config("NoiseLevelNetwork")).context("config.json")?;
     refused("c", "model.safetensors");
     fs::write(model.join("model.safetensors"), "no weights")?;
     refused("d", "model.safetensors is damaged");

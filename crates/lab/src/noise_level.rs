@@ -2,12 +2,13 @@
 
 use crate::model::{MODEL, check_experiment, describe, half_precision, saved, training, uses};
 use crate::run::Run;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
-use candle_nn::{ModuleT, VarBuilder};
-use elucidate_core::classifier::ResidualClassifier;
+use candle_nn::VarBuilder;
 use elucidate_core::files;
 use elucidate_core::params::{Tensors, frozen};
+use elucidate_core::residual::NoiseLevelNetwork;
+use elucidate_core::rng::Streams;
 use elucidate_report::{read_json, write_atomically, write_json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,10 +23,15 @@ const LARGEST: usize = 1 << 16;
 /// The experiment that trains it.
 pub const EXPERIMENT: &str = "22_noise_pred";
 
-/// The scoring classifier's architecture with one output: x_t (n, 1, 32, 32) to an estimate of logit ᾱ for each image.
+/// What config.json calls the network.
+const CLASS: &str = "NoiseLevelNetwork";
+/// What it called the network whose head was the classifier's.
+const OLDER_CLASS: &str = "ResidualClassifier";
+
+/// [`NoiseLevelNetwork`]: x_t (n, 1, 32, 32) to an estimate of logit ᾱ for each image.
 #[derive(Debug, Clone)]
 pub struct NoiseLevelModel {
-    model: ResidualClassifier,
+    network: NoiseLevelNetwork,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,15 +49,28 @@ impl NoiseLevelModel {
     /// # Errors
     /// When `vb` lacks a parameter in its shape.
     pub fn new(channels: [usize; 6], vb: VarBuilder) -> candle_core::Result<Self> {
-        Ok(Self { model: ResidualClassifier::with_channels(channels, 1, 1, vb)? })
+        Ok(Self { network: NoiseLevelNetwork::new(channels, vb)? })
     }
 
-    /// One value an image, (n). `train` normalises by the batch's statistics and moves the running ones.
+    /// One value an image, (n).
     ///
     /// # Errors
     /// When the shape does not fit.
-    pub fn forward(&self, x: &Tensor, train: bool) -> candle_core::Result<Tensor> {
-        self.model.forward_t(x, train)?.flatten_all()
+    pub fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.network.forward(x)
+    }
+
+    /// One value an image, (n), as training has it: [`NoiseLevelNetwork::forward_in_training`].
+    ///
+    /// # Errors
+    /// When the shape does not fit.
+    pub fn forward_in_training(
+        &self,
+        x: &Tensor,
+        streams: &Streams,
+        positions: &[u64],
+    ) -> candle_core::Result<Tensor> {
+        self.network.forward_in_training(x, streams, positions)
     }
 
     /// Writes the run's model/, the weights in half precision unless the preset is the lesson's, and returns what it
@@ -69,7 +88,7 @@ impl NoiseLevelModel {
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         let training = training(run, own)?;
-        let class = "ResidualClassifier".to_string();
+        let class = CLASS.to_string();
         write_json(&folder.join(CONFIG), &Config { class, block_out_channels: channels, training })?;
         let dtype = if half_precision(run) { DType::F16 } else { DType::F32 };
         let weights: BTreeMap<&str, Tensor> = weights
@@ -115,6 +134,18 @@ impl NoiseLevelModel {
 
 fn read(dir: &Path, device: &Device) -> Result<(NoiseLevelModel, Tensors)> {
     let config: Config = read_json(&dir.join(CONFIG))?;
+    ensure!(
+        config.class != OLDER_CLASS,
+        "{}: {OLDER_CLASS} is the older network, with batch norm on its answer and no dropout; this version's is {CLASS}: \
+         train it anew with `just exp-22-noise-pred`",
+        dir.join(CONFIG).display()
+    );
+    ensure!(
+        config.class == CLASS,
+        "{}: _class_name is {:?}, not {CLASS}",
+        dir.join(CONFIG).display(),
+        config.class
+    );
     let path = dir.join(WEIGHTS);
     let misfit = || format!("{} does not fit its {CONFIG}", path.display());
     let parameters = files::parameters(files::read_tensors(&path, device)?)

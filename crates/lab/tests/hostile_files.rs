@@ -10,7 +10,7 @@ use elucidate_lab::noise_level::NoiseLevelModel;
 use mutations::try_mutations;
 use peak_alloc::PeakAlloc;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -22,9 +22,11 @@ const FILES: [&str; 2] = ["config.json", "model.safetensors"];
 fn damaged_models_of_the_noise_level_are_refused_or_read() -> Result<()> {
     let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results/22_noise_pred");
     let models = fs::read_dir(runs)?.flatten().map(|run| run.path().join("model"));
-    let Some(model) = models.into_iter().find(|model| model.join(FILES[1]).exists()) else {
-        anyhow::bail!("there is no committed model")
+    let ours = |model: &PathBuf| {
+        let config = fs::read_to_string(model.join(FILES[0])).unwrap_or_default();
+        config.contains("NoiseLevelNetwork") && model.join(FILES[1]).exists()
     };
+    let Some(model) = models.into_iter().find(ours) else { anyhow::bail!("there is no committed model") };
     let dir = tempfile::tempdir()?;
     for (file, cases) in [(FILES[0], 60), (FILES[1], 40)] {
         for name in FILES {

@@ -3,9 +3,9 @@
 use crate::Features;
 use anyhow::{Context, Result};
 use candle_core::{D, DType, Device, Tensor};
-use elucidate_core::classifier::ResidualClassifier;
 use elucidate_core::files;
 use elucidate_core::params::frozen;
+use elucidate_core::residual::ResidualClassifier;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::path::Path;

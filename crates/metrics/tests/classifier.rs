@@ -4,9 +4,9 @@
 use assert_cmd::Command;
 use candle_core::{D, Device, Tensor};
 use candle_nn::ModuleT;
-use elucidate_core::classifier::ResidualClassifier;
 use elucidate_core::data::{FashionMnist, PixelRange};
 use elucidate_core::params::{Tensors, frozen};
+use elucidate_core::residual::ResidualClassifier;
 use elucidate_core::rng::Streams;
 use elucidate_metrics::{CLASSES, Classifier, Features, WEIGHTS, class_counts};
 use predicates::prelude::*;

@@ -1,8 +1,18 @@
-//! Noise schedules as pure f64 mathematics: no tensors, no I/O.
+#![doc = include_str!("../README.md")]
 //!
 //! σ is the noise level: the standard deviation of the noise added to pixels in \[−1,1\].
 
 pub mod cosine;
 mod edm;
+mod noise_schedule;
+mod preconditioning;
+mod sigma_steps;
+mod training_noise;
 
-pub use edm::{LogNormal, Scalings, ScheduleError, karras_sigmas};
+pub use edm::{LogNormal, Scalings, karras_sigmas};
+pub use noise_schedule::{
+    LAST_TIME, NoiseSchedule, ScheduleError, alpha_bar_of_sigma, logit, sigma_of_alpha_bar, sigmoid,
+};
+pub use preconditioning::{Coefficients, NoiseInput, Preconditioning, Prediction};
+pub use sigma_steps::{SigmaSteps, Spacing};
+pub use training_noise::{LossWeight, TrainingNoise, stratified};

@@ -38,7 +38,7 @@ fn run(options: &Options) -> Result<()> {
     let cosine = model::load_other(&mut run, &cosine_dir, "22_cosine", "--cosine")?;
     let reader = NoiseLevelModel::load_other(&mut run, &noise_pred_dir)
         .with_context(|| format!("--noise-pred {}", noise_pred_dir.display()))?;
-    let estimator = |x: &Tensor| reader.forward(x, false);
+    let estimator = |x: &Tensor| reader.forward(x);
 
     // This notebook's model: trained as 22_cosine's was, but t is always 0.
     let told = EpsData::new(&run, TimeInput::Given);

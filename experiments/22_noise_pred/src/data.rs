@@ -82,18 +82,19 @@ impl NoisedData {
         self.noised(&self.images.data.test, indices, &numbers(indices), "test")
     }
 
-    /// Mean squared error on a batch of the training images, normalised by its own statistics.
+    /// Mean squared error on a batch of the training images, normalised by its own statistics, with dropout.
     pub fn training_loss(&self, model: &NoiseLevelModel, shard: &Shard, target: Target) -> Result<Tensor> {
         let positions: Vec<u64> = shard.positions.clone().collect();
         let (x, alpha_bars) = self.noised(&self.images.data.train, shard.indices, &positions, "training")?;
-        self.loss(&model.forward(&x, true)?, &alpha_bars, target)
+        let answer = model.forward_in_training(&x, &self.images.streams, &positions)?;
+        self.loss(&answer, &alpha_bars, target)
     }
 
     /// Mean squared error over the test images.
     pub fn test_loss(&self, model: &NoiseLevelModel, target: Target) -> Result<f64> {
         mean_over_images(self.images.test_images, &self.images.device, |indices| {
             let (x, alpha_bars) = self.noised_test(indices)?;
-            self.loss(&model.forward(&x, false)?, &alpha_bars, target)
+            self.loss(&model.forward(&x)?, &alpha_bars, target)
         })
     }
 
@@ -106,7 +107,7 @@ impl NoisedData {
     pub fn answers(&self, model: &NoiseLevelModel) -> Result<Vec<(f64, f64)>> {
         let groups = map_images(self.images.test_images, &self.images.device, |indices| {
             let (x, alpha_bars) = self.noised_test(indices)?;
-            let answers = model.forward(&x, false)?.to_vec1::<f32>()?;
+            let answers = model.forward(&x)?.to_vec1::<f32>()?;
             Ok(alpha_bars.into_iter().zip(answers.into_iter().map(f64::from)).collect::<Vec<_>>())
         })?;
         Ok(groups.concat())

@@ -110,7 +110,7 @@ pub fn error_by_logit(run: &Run, predictions: &[Predictions]) -> Result<()> {
 pub fn titled(run: &Run, data: &NoisedData, model: &NoiseLevelModel) -> Result<()> {
     let indices: Vec<usize> = (0..(4 * COLUMNS).min(run.settings.test_images)).collect();
     let (x, alpha_bars) = data.noised_test(&indices)?;
-    let answers = model.forward(&x, false)?.to_vec1::<f32>()?;
+    let answers = model.forward(&x)?.to_vec1::<f32>()?;
     let titles: Vec<String> = answers
         .iter()
         .zip(&alpha_bars)

@@ -1,25 +1,21 @@
 //! The residual classifier: its features score the samples.
 
-mod layers;
-
-use crate::nn::{Conv2d, ConvShape};
+use super::layers::BatchNorm;
+use super::{ResidualBlocks, linear_without_bias};
 use candle_core::{Module, Result, Tensor};
-use candle_nn::init::{FanInOut, NonLinearity, NormalOrUniform};
-use candle_nn::{Init, Linear, ModuleT, VarBuilder};
-use elucidate_kernels::{FeatureMaps, halve};
-use layers::{BatchNorm, LEAK, activate};
+use candle_nn::{Linear, ModuleT, VarBuilder};
+use elucidate_kernels::FeatureMaps;
 
 /// Channels of the six blocks, as the lesson has them.
 const CHANNELS: [usize; 6] = [16, 32, 64, 128, 256, 512];
 
-/// How many features an image has, with the lesson's channels.
+/// How many features an image has.
 pub const FEATURES: usize = CHANNELS[5];
 
-/// Six residual blocks (He 2015), the first with 5×5 kernels and stride 1, the others with 3×3 kernels and stride 2;
-/// then a linear layer without bias and batch norm.
+/// Six residual blocks, then a linear layer without bias and batch norm.
 #[derive(Debug, Clone)]
 pub struct ResidualClassifier {
-    blocks: Vec<ResidualBlock>,
+    blocks: ResidualBlocks,
     linear: Linear,
     norm: BatchNorm,
 }
@@ -31,43 +27,20 @@ impl ResidualClassifier {
     /// # Errors
     /// When `vb` lacks a parameter in its shape.
     pub fn new(in_channels: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
-        Self::with_channels(CHANNELS, in_channels, outputs, vb)
+        let blocks = ResidualBlocks::new(CHANNELS, in_channels, &vb)?;
+        let linear = linear_without_bias(FEATURES, outputs, &vb)?;
+        Ok(Self { blocks, linear, norm: BatchNorm::new(outputs, vb.pp("norm"))? })
     }
 
-    /// As [`ResidualClassifier::new`], with other channels in the six blocks.
-    ///
-    /// # Errors
-    /// When `vb` lacks a parameter in its shape.
-    pub fn with_channels(
-        channels: [usize; 6],
-        in_channels: usize,
-        outputs: usize,
-        vb: VarBuilder,
-    ) -> Result<Self> {
-        let mut blocks = Vec::with_capacity(channels.len());
-        let mut before = in_channels;
-        for (i, after) in channels.into_iter().enumerate() {
-            let (kernel, stride) = if i == 0 { (5, 1) } else { (3, 2) };
-            blocks.push(ResidualBlock::new(before, after, kernel, stride, vb.pp("blocks").pp(i))?);
-            before = after;
-        }
-        let bound = 1.0 / (before as f64).sqrt();
-        let init = Init::Uniform { lo: -bound, up: bound };
-        let weight = vb.pp("linear").get_with_hints((outputs, before), "weight", init)?;
-        let norm = BatchNorm::new(outputs, vb.pp("norm"))?;
-        Ok(Self { blocks, linear: Linear::new(weight, None), norm })
-    }
-
-    /// The values under the linear layer, with the running statistics: (n, in, 32, 32) to (n, f), where f is the last
-    /// block's channels: [`FEATURES`] with the lesson's.
+    /// The values under the linear layer, with the running statistics: (n, in, 32, 32) to (n, [`FEATURES`]).
     ///
     /// # Errors
     /// When the shape does not fit.
     pub fn features(&self, x: &Tensor) -> Result<Tensor> {
-        self.blocks(x, false)
+        self.blocks.forward(x, false)
     }
 
-    /// Features (n, f) to (n, outputs), with the running statistics.
+    /// Features (n, [`FEATURES`]) to (n, outputs), with the running statistics.
     ///
     /// # Errors
     /// When the shape does not fit.
@@ -79,57 +52,12 @@ impl ResidualClassifier {
         let values = self.linear.forward(features)?.unsqueeze(2)?.unsqueeze(3)?;
         self.norm.forward(&FeatureMaps::new(&values)?, train)?.to_tensor()?.flatten_from(1)
     }
-
-    fn blocks(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        let maps = FeatureMaps::new(x)?;
-        self.blocks.iter().try_fold(maps, |x, block| block.forward(&x, train))?.to_tensor()?.flatten_from(1)
-    }
 }
 
 impl ModuleT for ResidualClassifier {
     /// (n, in, 32, 32) to (n, outputs). `train` normalises by the batch's statistics and moves the running ones.
     fn forward_t(&self, x: &Tensor, train: bool) -> Result<Tensor> {
-        self.last_layers(&self.blocks(x, train)?, train)
-    }
-}
-
-#[derive(Debug, Clone)]
-struct ResidualBlock {
-    conv1: Conv2d,
-    norm1: BatchNorm,
-    conv2: Conv2d,
-    norm2: BatchNorm,
-    skip: Option<Conv2d>,
-    stride: usize,
-}
-
-impl ResidualBlock {
-    fn new(before: usize, after: usize, kernel: usize, stride: usize, vb: VarBuilder) -> Result<Self> {
-        let kaiming = Init::Kaiming {
-            dist: NormalOrUniform::Normal,
-            fan: FanInOut::FanIn,
-            non_linearity: NonLinearity::ExplicitGain((2.0 / (1.0 + LEAK * LEAK)).sqrt()),
-        };
-        let conv = |shape, name| Conv2d::with_init(shape, kaiming, vb.pp(name));
-        Ok(Self {
-            conv1: conv(ConvShape::same(before, after, kernel).no_bias(), "conv1")?,
-            norm1: BatchNorm::new(after, vb.pp("norm1"))?,
-            conv2: conv(ConvShape::same(after, after, kernel).stride(stride).no_bias(), "conv2")?,
-            norm2: BatchNorm::new(after, vb.pp("norm2"))?,
-            skip: (before != after).then(|| conv(ConvShape::same(before, after, 1), "skip")).transpose()?,
-            stride,
-        })
-    }
-}
-
-impl ResidualBlock {
-    /// (n, before, h, w) to (n, after, ⌈h/stride⌉, ⌈w/stride⌉).
-    fn forward(&self, x: &FeatureMaps, train: bool) -> Result<FeatureMaps> {
-        let y = activate(&self.norm1.forward(&self.conv1.forward(x)?, train)?)?;
-        let y = self.norm2.forward(&self.conv2.forward(&y)?, train)?;
-        let x = if self.stride == 1 { x.clone() } else { halve(x)? };
-        let x = self.skip.iter().try_fold(x, |x, skip| skip.forward(&x))?;
-        activate(&x.add(&y)?)
+        self.last_layers(&self.blocks.forward(x, train)?, train)
     }
 }
 
