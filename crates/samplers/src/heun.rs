@@ -1,75 +1,48 @@
-//! Heun's method with churn.
+//! Heun's method, with churn.
 
-use crate::{Denoiser, Noise, check_sigmas, slope};
-use candle_core::{Result, Tensor, bail};
+use crate::options::options;
+use crate::sampling::{Churn, Sampling, euler_step, slope, steps};
+use crate::{Domain, Sample};
+use candle_core::{Result, Tensor};
 
-/// How much noise is added back before each step (Karras 2022, Algorithm 2).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Churn {
-    /// Over all steps: γ = min(S_churn/N, √2 − 1). 0 for none.
-    pub s_churn: f64,
-    /// The smallest σ at which noise is added.
-    pub s_tmin: f64,
-    /// The largest σ at which noise is added.
-    pub s_tmax: f64,
-    /// Standard deviation of the added noise.
-    pub s_noise: f64,
-}
-
-impl Default for Churn {
-    /// No churn; where S_churn is set, at every σ, with noise of standard deviation 1.
-    fn default() -> Self {
-        Self { s_churn: 0.0, s_tmin: 0.0, s_tmax: f64::INFINITY, s_noise: 1.0 }
+options! {
+    /// Heun's method on the probability-flow ODE, order 2, with churn (Karras 2022, algorithm 2; without churn, algorithm 1;
+    /// k-diffusion's `sample_heun`). Two evaluations a step, but one in a step to σ = 0.
+    pub struct Heun {
+        /// How much noise is added back over all steps: γ = min(S_churn/N, √2 − 1) a step
+        s_churn: f64 = 0.0, Domain::Number(0.0, f64::INFINITY);
+        /// The smallest σ at which churn adds noise
+        s_tmin: f64 = 0.0, Domain::Number(0.0, f64::INFINITY);
+        /// The largest σ at which churn adds noise
+        s_tmax: f64 = f64::INFINITY, Domain::Number(0.0, f64::INFINITY);
+        /// Standard deviation of the noise that churn adds
+        s_noise: f64 = 1.0, Domain::Number(0.0, f64::INFINITY);
     }
 }
 
-impl Churn {
-    /// γ for one of `steps` steps, at `sigma`.
-    fn gamma(&self, sigma: f64, steps: usize) -> f64 {
-        match (self.s_tmin..=self.s_tmax).contains(&sigma) {
-            true => (self.s_churn / steps as f64).min(2f64.sqrt() - 1.0),
-            false => 0.0,
+impl Sample for Heun {
+    fn nfe(&self, steps: usize) -> Option<usize> {
+        Some((2 * steps).saturating_sub(1))
+    }
+
+    fn sample(&self, sampling: &mut Sampling, mut x: Tensor, sigmas: &[f64]) -> Result<Tensor> {
+        let Self { s_churn, s_tmin, s_tmax, s_noise } = *self;
+        let churn = Churn { s_churn, s_tmin, s_tmax, s_noise };
+        for (sigma, next) in steps(sigmas) {
+            let sigma_hat;
+            (x, sigma_hat) = churn.raise(sampling, x, sigma, sigmas.len() - 1)?;
+            // From here on everything is at σ̂: the slope is taken there and the step begins there.
+            let denoised = sampling.begin_step(&x, sigma_hat)?;
+            let d = slope(&x, &denoised, sigma_hat)?;
+            let euler = euler_step(&x, &d, sigma_hat, next)?;
+            x = match next {
+                0.0 => euler,
+                _ => {
+                    let d_next = slope(&euler, &sampling.denoise(&euler, next)?, next)?;
+                    euler_step(&x, &((d + d_next)? / 2.0)?, sigma_hat, next)?
+                }
+            };
         }
+        Ok(x)
     }
-}
-
-/// Heun's method on the probability-flow ODE, order 2, with churn (Karras 2022, Algorithm 2; without churn,
-/// Algorithm 1). Two evaluations a step, but one in a step to σ = 0.
-///
-/// # Errors
-/// When a churn is negative, the σ steps do not go down, or the model or the noise fails.
-pub fn heun(
-    denoiser: &impl Denoiser,
-    x: &Tensor,
-    sigmas: &[f64],
-    churn: Churn,
-    noise: Noise,
-) -> Result<Tensor> {
-    check_sigmas(sigmas)?;
-    if !(churn.s_churn >= 0.0 && churn.s_noise >= 0.0) {
-        bail!("s_churn {} and s_noise {} must be 0 or more", churn.s_churn, churn.s_noise);
-    }
-    let steps = sigmas.len() - 1;
-    let mut x = x.clone();
-    for step in sigmas.windows(2) {
-        let (sigma, next) = (step[0], step[1]);
-        // σ̂ = σ + γσ; x̂ = x + √(σ̂² − σ²)·S_noise·ε
-        let gamma = churn.gamma(sigma, steps);
-        let sigma_hat = sigma * (1.0 + gamma);
-        if gamma > 0.0 {
-            let added = churn.s_noise * (sigma_hat.powi(2) - sigma.powi(2)).sqrt();
-            x = (&x + (noise(&x)? * added)?)?;
-        }
-        // From here on everything is at σ̂: the slope is taken there and the step begins there.
-        let d = slope(denoiser, &x, sigma_hat)?;
-        let euler = (&x + (&d * (next - sigma_hat))?)?;
-        x = match next {
-            0.0 => euler,
-            _ => {
-                let d_next = slope(denoiser, &euler, next)?;
-                (x + ((d + d_next)? * ((next - sigma_hat) / 2.0))?)?
-            }
-        };
-    }
-    Ok(x)
 }

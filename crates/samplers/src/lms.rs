@@ -1,31 +1,39 @@
 //! Linear multistep.
 
-use crate::{Denoiser, check_sigmas, slope};
-use candle_core::{Result, Tensor, bail};
+use crate::options::options;
+use crate::sampling::{Sampling, slope};
+use crate::{Domain, Sample};
+use candle_core::{Result, Tensor};
 use std::collections::VecDeque;
 
-/// Linear multistep on the probability-flow ODE (Adams–Bashforth with uneven steps, as k-diffusion's `sample_lms`): the
-/// slope is the polynomial through the last `order` slopes, integrated over the step. The first steps, which have fewer
-/// slopes behind them, are of a lower order. One evaluation a step.
-///
-/// # Errors
-/// When `order` is not 1 to 4, the σ steps do not go down, or the model fails.
-pub fn lms(denoiser: &impl Denoiser, x: &Tensor, sigmas: &[f64], order: usize) -> Result<Tensor> {
-    check_sigmas(sigmas)?;
-    if !(1..=4).contains(&order) {
-        bail!("order {order} is impossible: give 1 to 4");
+options! {
+    /// Linear multistep on the probability-flow ODE (Adams–Bashforth with uneven steps; k-diffusion's `sample_lms`): the slope is
+    /// the polynomial through the last `order` slopes, integrated over the step. The first steps, which have fewer slopes behind
+    /// them, are of a lower order. One evaluation a step.
+    pub struct Lms {
+        /// Order of the method
+        order: usize = 4, Domain::Whole(1, 4);
     }
-    let mut x = x.clone();
-    let mut slopes: VecDeque<Tensor> = VecDeque::with_capacity(order);
-    for i in 0..sigmas.len() - 1 {
-        slopes.push_front(slope(denoiser, &x, sigmas[i])?);
-        slopes.truncate(order);
-        let nodes: Vec<f64> = (0..slopes.len()).map(|j| sigmas[i - j]).collect();
-        for (d, coefficient) in slopes.iter().zip(coefficients(&nodes, sigmas[i], sigmas[i + 1])) {
-            x = (x + (d * coefficient)?)?;
+}
+
+impl Sample for Lms {
+    fn nfe(&self, steps: usize) -> Option<usize> {
+        Some(steps)
+    }
+
+    fn sample(&self, sampling: &mut Sampling, mut x: Tensor, sigmas: &[f64]) -> Result<Tensor> {
+        let mut slopes: VecDeque<Tensor> = VecDeque::with_capacity(self.order);
+        for i in 0..sigmas.len() - 1 {
+            let denoised = sampling.begin_step(&x, sigmas[i])?;
+            slopes.push_front(slope(&x, &denoised, sigmas[i])?);
+            slopes.truncate(self.order);
+            let nodes: Vec<f64> = (0..slopes.len()).map(|j| sigmas[i - j]).collect();
+            for (d, coefficient) in slopes.iter().zip(coefficients(&nodes, sigmas[i], sigmas[i + 1])) {
+                x = (x + (d * coefficient)?)?;
+            }
         }
+        Ok(x)
     }
-    Ok(x)
 }
 
 /// ∫ ℓ_j(σ) dσ from `from` to `to` for each Lagrange basis polynomial ℓ_j over `nodes`, exactly: the polynomial is

@@ -1,130 +1,113 @@
-//! The lesson's DDIM against Euler's method, and what estimates of the noise level change.
+//! DDIM in σ coordinates against the lesson's form in ᾱ, and against Euler's ancestral method.
 
-use candle_core::{DType, Device, Result, Tensor};
-use elucidate_samplers::{Ddim, DdimStep, EpsDenoiser, Estimates, Estimator, Noise, SigmaRule, ddim, euler};
-use elucidate_schedules::cosine::{alpha_bar, ddim_alpha_bars, ddim_sigma, sigma};
+use candle_core::{Device, Result, Tensor};
+use elucidate_samplers::{Ddim, Euler, EulerAncestral, Preconditioned, Sampler, Setting};
+use elucidate_schedules::Preconditioning;
 
 const STEPS: usize = 20;
-const DETERMINISTIC: Ddim = Ddim { eta: 0.0, x0_clamp: f64::INFINITY };
 
-/// ε̂ of the exact denoiser for pixels N(0.1, 0.3²) at time t, each pixel by itself.
+/// ε̂ of the exact denoiser for pixels N(0.1, 0.3²) of \[−½,½\] at time t of the cosine schedule, each pixel by itself.
 fn exact_eps(x: &Tensor, t: f64) -> Result<Tensor> {
     let (mean, std) = (0.1, 0.3f64);
-    let (signal, noise) = (alpha_bar(t).sqrt(), (1.0 - alpha_bar(t)).sqrt());
+    let alpha_bar = (std::f64::consts::PI * t / 2.0).cos().powi(2);
+    let (signal, noise) = (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt());
     let total = (signal * std).powi(2) + noise.powi(2);
     (x - signal * mean)? * (noise / total)
 }
 
+/// Standard normal numbers, always the same.
 fn start() -> Result<Tensor> {
     Tensor::new(&[[0.5f64, -1.0, 2.0], [0.1, 1.5, -0.3], [0.0, -2.0, 0.7]], &Device::Cpu)
 }
 
-fn no_noise(_: &Tensor) -> Result<Tensor> {
-    candle_core::bail!("a deterministic sampler asks for noise")
+fn noise(k: usize) -> Result<Tensor> {
+    (start()? * ((k as f64 * 0.7).sin() * 1.3))? + 0.1
 }
 
-fn run(options: Ddim, estimator: Option<(Estimator, Estimates)>, noise: Noise) -> Result<Vec<f64>> {
-    ddim(exact_eps, &start()?, STEPS, options, estimator, noise, &mut |_| Ok(()))?.flatten_all()?.to_vec1()
+/// The lesson's DDIM (LESSON.md, 22_cosine), on pixels of \[−½,½\], as it is written there.
+fn in_alpha_bar(eta: f64, clamp: f64, floor: f64) -> Result<Vec<f64>> {
+    let alpha_bar = |t: f64| (std::f64::consts::PI * t / 2.0).cos().powi(2);
+    let (mut x, mut x0, mut asked) = (start()?, start()?, 0);
+    for i in (0..STEPS).rev() {
+        let t = i as f64 / STEPS as f64;
+        let a = alpha_bar(t);
+        let next = if i == 0 { 1.0 } else { alpha_bar((i - 1) as f64 / STEPS as f64) };
+        let eps = exact_eps(&x, t)?;
+        let mut sigma = eta * ((1.0 - next) / (1.0 - a)).sqrt() * (1.0 - a / next).sqrt();
+        if sigma.is_nan() || 1.0 - next <= sigma * sigma + floor {
+            sigma = 0.0;
+        }
+        x0 = (((&x - (&eps * (1.0 - a).sqrt())?)? / a.sqrt())?).clamp(-clamp, clamp)?;
+        x = ((&x0 * next.sqrt())? + (eps * (1.0 - next - sigma * sigma).max(0.0).sqrt())?)?;
+        if sigma > 0.0 {
+            x = (x + (noise(asked)? * sigma)?)?;
+            asked += 1;
+        }
+    }
+    (x0 * 2.0)?.flatten_all()?.to_vec1()
 }
 
-fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
-}
-
-#[test]
-fn without_fresh_noise_and_clamp_it_is_eulers_method_through_the_adapter() -> Result<()> {
-    let half = 0.5;
+fn sampled(sampler: Sampler) -> Result<(Vec<f64>, usize)> {
+    let model = Preconditioning::lesson_eps(true);
     let network = |x: &Tensor, t: &Tensor| exact_eps(x, t.to_vec1::<f64>()?[0]);
-    let denoiser = EpsDenoiser { network, largest_pixel: half };
-    // DDIM's last step begins and ends at ᾱ = 1: σ steps have it once.
-    let alpha_bars = ddim_alpha_bars(STEPS);
-    let sigmas: Vec<f64> = alpha_bars[..STEPS].iter().map(|&a| sigma(a) / half).collect();
-    let x = (start()? * (1.0 / (alpha_bars[0].sqrt() * half)))?;
-    let by_euler = (euler(&denoiser, &x, &sigmas)? * half)?.flatten_all()?.to_vec1::<f64>()?;
-    let by_ddim = run(DETERMINISTIC, None, &mut no_noise)?;
-    let difference = largest_difference(&by_euler, &by_ddim);
-    assert!(difference < 1e-12, "{difference}: {by_euler:?} {by_ddim:?}");
-    Ok(())
+    let denoiser = Preconditioned { network, preconditioning: model, dtype: candle_core::DType::F64 };
+    let setting = Setting::parse(&format!("ddim steps={STEPS} spacing=ddim"), 80.0).expect("a setting");
+    let sigmas = setting.sigmas(&model).expect("steps that fall");
+    let x = (start()? * Ddim { scale: 0.5, ..Ddim::default() }.into_sampler().start_std(sigmas[0]))?;
+    let mut asked = 0;
+    let mut noise = |_: &Tensor, _: f64, _: f64| {
+        asked += 1;
+        noise(asked - 1)
+    };
+    let sampled = sampler.sample(&denoiser, &x, &sigmas, &mut noise, &mut |_| Ok(()))?;
+    Ok((sampled.images.flatten_all()?.to_vec1()?, sampled.nfe))
+}
+
+trait IntoSampler {
+    fn into_sampler(self) -> Sampler;
+}
+impl IntoSampler for Ddim {
+    fn into_sampler(self) -> Sampler {
+        self.into()
+    }
+}
+
+fn close(a: &[f64], b: &[f64]) {
+    let difference = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(difference < 1e-12, "{difference}: {a:?} {b:?}");
 }
 
 #[test]
-fn estimates_that_are_the_schedules_change_nothing() -> Result<()> {
-    let steps = ddim_alpha_bars(STEPS);
-    let asked = std::cell::Cell::new(0);
-    let estimate = |x: &Tensor| {
-        asked.set(asked.get() + 1);
-        Ok(vec![steps[asked.get() - 1]; x.dim(0)?])
-    };
-    for rule in [SigmaRule::Schedule, SigmaRule::Median, SigmaRule::Halved] {
-        asked.set(0);
-        let estimates = Estimates { near_median: Some(2.0), sigma: rule };
-        let found = run(DETERMINISTIC, Some((&estimate, estimates)), &mut no_noise)?;
-        assert_eq!(found, run(DETERMINISTIC, None, &mut no_noise)?);
+fn it_is_the_lessons() -> Result<()> {
+    for eta in [1.0, 0.5, 0.0] {
+        // A clamp that bites: pixels reach 0.1 ± 0.9 here. Each floor changes which steps take noise.
+        for (clamp, floor) in [(f64::INFINITY, 0.0), (0.4, 0.0), (1.5, 0.01), (0.4, 0.2)] {
+            let ours = Ddim { eta, clamp: 2.0 * clamp, floor, scale: 0.5 };
+            let (found, nfe) = sampled(ours.into())?;
+            close(&found, &in_alpha_bar(eta, clamp, floor)?);
+            // The lesson's last step begins and ends at ᾱ = 1, which σ steps have once.
+            assert_eq!(nfe, STEPS - 1);
+        }
     }
     Ok(())
 }
 
 #[test]
-fn an_estimate_far_from_the_median_is_brought_near() -> Result<()> {
-    // One step from ᾱ(½) = ½: x̂₀ of an image tells which ᾱ̂ it was made with.
-    let x0 = |found: [f64; 3], near_median| -> Result<Vec<f64>> {
-        let estimate = |_: &Tensor| Ok(found.to_vec());
-        let estimates = Estimates { near_median, sigma: SigmaRule::Schedule };
-        let mut first = vec![];
-        let mut observe = |step: DdimStep| {
-            if step.index == 0 {
-                assert_eq!(step.estimates, found);
-                first = step.x0.flatten_all()?.to_vec1::<f64>()?;
-            }
-            Ok(())
-        };
-        let x = Tensor::ones((3, 1), DType::F64, &Device::Cpu)?;
-        let zero = |x: &Tensor, _: f64| x.zeros_like();
-        ddim(zero, &x, 2, DETERMINISTIC, Some((&estimate, estimates)), &mut no_noise, &mut observe)?;
-        Ok(first)
-    };
-    // x̂₀ = x_t/√ᾱ̂ where the network predicts no noise; the median is 0.4.
-    let expected = |used: [f64; 3]| used.map(|a| 1.0 / a.sqrt());
-    assert!(largest_difference(&x0([0.01, 0.4, 0.9], Some(2.0))?, &expected([0.2, 0.4, 0.8])) < 1e-12);
-    assert!(largest_difference(&x0([0.01, 0.4, 0.9], None)?, &expected([0.01, 0.4, 0.9])) < 1e-12);
+fn clamp_and_floor_matter() -> Result<()> {
+    let plain = in_alpha_bar(1.0, f64::INFINITY, 0.0)?;
+    assert_ne!(plain, in_alpha_bar(1.0, 0.4, 0.0)?);
+    assert_ne!(plain, in_alpha_bar(1.0, f64::INFINITY, 0.2)?);
     Ok(())
 }
 
 #[test]
-fn fresh_noise_has_the_rules_standard_deviation() -> Result<()> {
-    // The noise that is asked for is all ones, so a step's x′ without the rest is σ itself.
-    let first_sigma = |rule: Option<SigmaRule>| -> Result<f64> {
-        let estimate = |x: &Tensor| Ok(vec![0.3; x.dim(0)?]);
-        let mut xs = vec![];
-        let mut observe = |step: DdimStep| {
-            xs.push(step.x.flatten_all()?.to_vec1::<f64>()?[0]);
-            Ok(())
-        };
-        let x = Tensor::zeros((1, 1), DType::F64, &Device::Cpu)?;
-        let zero = |x: &Tensor, _: f64| x.zeros_like();
-        let options = Ddim { eta: 1.0, x0_clamp: 2.0 };
-        let rule = rule.map(|sigma| Estimates { near_median: Some(2.0), sigma });
-        let estimator = rule.map(|rule| (&estimate as Estimator, rule));
-        ddim(zero, &x, 4, options, estimator, &mut |x| x.ones_like(), &mut observe)?;
-        Ok(xs[1])
-    };
-    let (from, to) = (alpha_bar(0.75), alpha_bar(0.5));
-    let expected = ddim_sigma(from, to, 1.0);
-    for (rule, expected) in [
-        (None, expected),
-        (Some(SigmaRule::Schedule), expected),
-        (Some(SigmaRule::Halved), expected / 2.0),
-        (Some(SigmaRule::Median), ddim_sigma(0.3, to, 1.0)),
-    ] {
-        let found = first_sigma(rule)?;
-        assert!((found - expected).abs() < 1e-12, "{rule:?}: {found} is not {expected}");
+fn without_clamp_and_floor_it_is_euler_ancestral() -> Result<()> {
+    for eta in [0.0, 0.3, 1.0] {
+        let (ddim, _) = sampled(Ddim { eta, ..Ddim::default() }.into())?;
+        let (ancestral, _) = sampled(EulerAncestral { eta, ..EulerAncestral::default() }.into())?;
+        close(&ddim, &ancestral);
     }
+    let (ddim, _) = sampled(Ddim { eta: 0.0, ..Ddim::default() }.into())?;
+    close(&ddim, &sampled(Euler::default().into())?.0);
     Ok(())
-}
-
-#[test]
-fn impossible_options_are_refused() {
-    for eta in [-0.1, 1.1, f64::NAN] {
-        assert!(run(Ddim { eta, x0_clamp: 2.0 }, None, &mut no_noise).is_err(), "{eta}");
-    }
 }

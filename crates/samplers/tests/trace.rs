@@ -2,8 +2,8 @@
 
 use assert_cmd::Command;
 use candle_core::{DType, Device, Result, Tensor};
-use elucidate_samplers::{Churn, Sampler};
-use elucidate_schedules::karras_sigmas;
+use elucidate_samplers::Setting;
+use elucidate_schedules::{NoiseInput, Preconditioning};
 use mixture::Mixture;
 use predicates::prelude::*;
 use std::collections::HashMap;
@@ -47,30 +47,33 @@ fn what_it_writes_is_the_librarys() -> Result<()> {
     let x = Tensor::new(&[[30f32, -70.0, 5.0], [-12.0, 0.5, 90.0]], &Device::Cpu)?;
     save(folder.path(), "in", "x", &x);
     let (x, data) = (x.to_dtype(DType::F64)?, Mixture { mean: 0.3, std: 0.1 });
-    let sigmas = karras_sigmas(6, 0.002, 80.0, 5.0).expect("steps that are possible");
-    let churn = Churn { s_churn: 0.7, ..Churn::default() };
-    for (sampler, options, noises) in [
-        (Sampler::Euler, &["--sampler=euler"][..], 0),
-        (Sampler::EulerAncestral { eta: 0.8 }, &["--sampler=euler_ancestral", "--eta=0.8"], 5),
-        (Sampler::Heun { churn: Churn::default() }, &["--sampler=heun"], 0),
-        (Sampler::Heun { churn }, &["--sampler=heun", "--s-churn=0.7"], 6),
-        (Sampler::Lms { order: 3 }, &["--sampler=lms", "--order=3"], 0),
+    for (text, noises) in [
+        ("euler steps=6 rho=5 sigma_min=0.002", 0),
+        ("euler_ancestral steps=6 eta=0.8", 5),
+        ("heun steps=6", 0),
+        ("heun steps=6 s_churn=0.7", 6),
+        ("lms steps=6 order=3 spacing=exponential", 0),
+        ("dpmpp_sde steps=6", 10),
     ] {
-        let rest = ["--steps=6", "--rho=5", "--sigma-min=0.002", "--mean=0.3", "--std=0.1", "--seed=4"];
-        let found = results(&folder, &[options, &rest].concat());
+        let found = results(&folder, &["--setting", text, "--mean=0.3", "--std=0.1", "--seed=4"]);
+        let setting = Setting::parse(text, 80.0).unwrap();
+        let sigmas = setting.sigmas(&Preconditioning::edm(1.0, NoiseInput::Sigma)).unwrap();
         assert_eq!(values(&found["sigmas"]), sigmas);
         assert_eq!(found["steps"].dims(), [7, 2, 3]);
-        assert_eq!(values(&found["steps"].get(0)?), values(&x));
         assert_eq!(values(&found["steps"].get(6)?), values(&found["out"]));
         let noise = found.get("noise");
-        assert_eq!(noise.map_or(0, |noise| noise.dims()[0]), noises);
+        assert_eq!(noise.map_or(0, |noise| noise.dims()[0]), noises, "{text}");
         let mut k = 0;
-        let mut replay = |_: &Tensor| {
+        let mut replay = |_: &Tensor, _: f64, _: f64| {
             k += 1;
             noise.expect("noise is written where it is asked for").get(k - 1)
         };
-        let out = sampler.sample(&data, &x, &sigmas, &mut replay)?;
-        assert_eq!(values(&out), values(&found["out"]), "{options:?}");
+        let sampled = setting.sampler.sample(&data, &x, &sigmas, &mut replay, &mut |_| Ok(()))?;
+        assert_eq!(values(&sampled.images), values(&found["out"]), "{text}");
+        let levels: Vec<String> = sigmas.iter().map(f64::to_string).collect();
+        let levels = format!("--sigmas={}", levels.join(","));
+        let given = results(&folder, &["--setting", text, &levels, "--mean=0.3", "--std=0.1", "--seed=4"]);
+        assert_eq!(values(&given["out"]), values(&found["out"]));
     }
     Ok(())
 }
@@ -80,7 +83,7 @@ fn it_takes_any_shape() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     for shape in [&[][..], &[1], &[2, 1, 3, 2, 1]] {
         save(folder.path(), "in", "x", &Tensor::full(3f32, shape, &Device::Cpu)?.to_dtype(DType::BF16)?);
-        let found = results(&folder, &["--sampler=heun", "--steps=3", "--s-churn=1"]);
+        let found = results(&folder, &["--setting=heun steps=3 s_churn=1"]);
         assert_eq!(found["out"].dims(), shape);
         assert_eq!(found["steps"].dims(), [&[4], shape].concat());
         assert_eq!(found["noise"].dims(), [&[3], shape].concat());
@@ -100,18 +103,17 @@ fn bad_input_is_refused_in_one_line() -> Result<()> {
     let whole = std::fs::read(path.join("in")).unwrap();
     std::fs::write(path.join("truncated"), &whole[..whole.len() - 1]).unwrap();
     for (input, option, complaint) in [
-        ("in", "--steps=0", "0 steps"),
-        ("in", "--rho=-7", "rho -7"),
-        ("in", "--sigma-min=80", "0 < sigma_min < sigma_max"),
-        ("in", "--sigma-min=-1", "0 < sigma_min < sigma_max"),
-        ("in", "--sigma-max=inf", "must be finite"),
+        ("in", "--setting=heun steps=0", "steps=0"),
+        ("in", "--setting=heun rho=-7", "rho=-7"),
+        ("in", "--setting=heun sigma_min=80", "0 < sigma_min < sigma_max"),
+        ("in", "--setting=heun sigma_max=inf", "sigma_max=inf"),
+        ("in", "--setting=heun churn=1", "no option \"churn\""),
+        ("in", "--setting=hein", "did you mean heun?"),
+        ("in", "--sigmas=1,2", "must go down"),
         ("in", "--mean=1e308", "not finite"),
         ("in", "--std=0", "--std 0"),
         ("in", "--std=nan", "--std NaN"),
         ("in", "--mean=inf", "--mean inf"),
-        ("in", "--eta=1.5", "--eta 1.5"),
-        ("in", "--s-churn=-1", "--s-churn -1"),
-        ("in", "--order=5", "--order 5"),
         ("missing", "--seed=0", "missing"),
         ("truncated", "--seed=0", "damaged"),
         ("unnamed", "--seed=0", "lacks tensor x"),
@@ -120,7 +122,9 @@ fn bad_input_is_refused_in_one_line() -> Result<()> {
         ("none", "--seed=0", "empty"),
     ] {
         let one_line = predicate::str::is_match("^error: [^\n]+\n$").unwrap();
-        let assert = trace(&folder, input, &["--sampler=heun", option]).failure().stdout("").stderr(one_line);
+        let setting = if option.starts_with("--setting") { option } else { "--setting=heun" };
+        let rest = if option == setting { "--seed=0" } else { option };
+        let assert = trace(&folder, input, &[setting, rest]).failure().stdout("").stderr(one_line);
         assert.stderr(predicate::str::contains(complaint));
         assert!(!path.join("out").exists());
     }

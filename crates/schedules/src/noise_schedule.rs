@@ -10,6 +10,7 @@ use std::f64::consts::PI;
 /// image's variance where s = √ᾱ.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "schedule", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum NoiseSchedule {
     /// ᾱ falls as a power of a cosine between `start` and `end` (Chen 2023, algorithm 1, `cosine_schedule`). From 0 to 1
     /// with τ 1 it is ᾱ = cos²(πt/2), the lesson's: Nichol & Dhariwal 2021 without their offset.

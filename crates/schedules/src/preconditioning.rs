@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 /// What the network predicts, and with which scalings (Karras 2022, eq. 7 and table 1).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "prediction", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Prediction {
     /// Karras's: the network's input and target have unit variance at every σ.
     Edm {

@@ -7,6 +7,7 @@ use std::f64::consts::PI;
 /// How the noise levels of sampling are spaced between σ_max and σ_min. All go down strictly and end with a 0 behind the last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "spacing", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Spacing {
     /// Even in σ^(1/ρ) (Karras 2022, eq. 5).
     Karras {
@@ -49,6 +50,36 @@ pub enum Spacing {
         /// The noise levels, above 0.
         sigmas: Vec<f64>,
     },
+}
+
+impl Spacing {
+    /// The names of all kinds.
+    pub const NAMES: &[&str] = &[
+        "karras",
+        "exponential",
+        "polyexponential",
+        "linear",
+        "time",
+        "ddim",
+        "iddpm",
+        "uneven",
+        "list",
+    ];
+
+    /// The name of this kind.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Karras { .. } => "karras",
+            Self::Exponential {} => "exponential",
+            Self::Polyexponential { .. } => "polyexponential",
+            Self::Linear {} => "linear",
+            Self::Time {} => "time",
+            Self::Ddim {} => "ddim",
+            Self::Iddpm { .. } => "iddpm",
+            Self::Uneven {} => "uneven",
+            Self::List { .. } => "list",
+        }
+    }
 }
 
 /// The noise levels of sampling, in pixels of \[−1,1\]: a spacing, how many, and between what.

@@ -8,6 +8,7 @@ use std::f64::consts::PI;
 /// The distribution of σ in training.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "training_noise", rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum TrainingNoise {
     /// ln σ is normal (Karras 2022, table 1).
     LogNormal {
@@ -93,6 +94,7 @@ pub fn stratified(u: f64, i: usize, n: usize) -> f64 {
 /// How the squared error of the network's answer counts at each σ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum LossWeight {
     /// 1 on the network's own target, as the lesson has it; with [`crate::Prediction::Edm`] this is Karras's λ.
     #[default]

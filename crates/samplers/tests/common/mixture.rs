@@ -15,10 +15,10 @@ pub struct Mixture {
 impl Denoiser for Mixture {
     /// E\[y | y + σn = x\] = (std²·x + σ²·mean·tanh(mean·x/s²))/s², where s² = std² + σ²: each half's mean shrinks
     /// towards x, and the tanh is the weight of the one half less that of the other.
-    fn denoise(&self, x: &Tensor, sigma: &Tensor) -> Result<Tensor> {
+    fn denoise(&self, x: &Tensor, sigma: &[f64]) -> Result<Tensor> {
         let mut column = vec![1; x.rank()];
-        column[0] = sigma.dim(0)?;
-        let noise = sigma.sqr()?.reshape(column)?;
+        column[0] = sigma.len();
+        let noise = Tensor::new(sigma, x.device())?.sqr()?.reshape(column)?.to_dtype(x.dtype())?;
         let total = (&noise + self.std.powi(2))?;
         let weight = (x * self.mean)?.broadcast_div(&total)?.tanh()?;
         let shift = weight.broadcast_mul(&(noise * self.mean)?)?;
