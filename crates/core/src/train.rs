@@ -54,6 +54,8 @@ pub struct Shard<'a> {
     pub indices: &'a [usize],
     /// Their places in the run, epoch · examples + place in the epoch: the numbers of their noise streams.
     pub positions: Range<u64>,
+    /// The places of the whole batch.
+    pub batch: Range<u64>,
 }
 
 /// A row of the training's history: one epoch.
@@ -325,11 +327,15 @@ impl Trainer {
         loss: &(impl Fn(&Shard) -> candle_core::Result<Tensor> + Sync),
     ) -> candle_core::Result<(f64, BTreeMap<String, Tensor>)> {
         let size = self.options.shard_size.max(1);
-        let batch = indices.len() as f64;
+        let batch = indices.len();
         let shard = |(i, indices): (usize, &[usize])| {
             let from = first + (i * size) as u64;
-            let shard = Shard { indices, positions: from..from + indices.len() as u64 };
-            self.shard_gradients(&shard, indices.len() as f64 / batch, loss)
+            let shard = Shard {
+                indices,
+                positions: from..from + indices.len() as u64,
+                batch: first..first + batch as u64,
+            };
+            self.shard_gradients(&shard, indices.len() as f64 / batch as f64, loss)
         };
         let cpu = self.params.vars().values().next().is_none_or(|var| var.device().is_cpu());
         let shards: Vec<_> = match cpu {

@@ -6,7 +6,7 @@ mod mutations;
 
 use anyhow::{Result, ensure};
 use candle_core::Device;
-use elucidate_lab::noise_level::NoiseLevelModel;
+use elucidate_lab::train::noise_level::NoiseLevelModel;
 use mutations::try_mutations;
 use peak_alloc::PeakAlloc;
 use std::fs;

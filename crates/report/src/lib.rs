@@ -5,6 +5,7 @@ mod charts;
 mod compare;
 mod files;
 mod grid;
+mod legacy;
 mod plots;
 mod record;
 mod summary;

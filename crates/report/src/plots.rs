@@ -208,7 +208,7 @@ pub fn draw_samples(run: &Path) -> Result<Vec<PathBuf>> {
 
 /// The rows that are of several which differ in ρ alone, and the others.
 fn by_sweep(rows: &[SampleRow]) -> (Vec<&SampleRow>, Vec<&SampleRow>) {
-    let without_rho = |row: &SampleRow| (row.n, SampleRow { rho: None, ..row.clone() }.setting());
+    let without_rho = |row: &SampleRow| (row.n, row.without("rho").0);
     let keys: Vec<_> = rows.iter().map(without_rho).collect();
     let mut first = HashMap::new();
     let mut swept = HashSet::new();
@@ -286,7 +286,7 @@ pub fn fid_by_rho(runs: &[ScoredRun]) -> Option<LineChart> {
     for run in runs {
         for summary in Summary::all(by_sweep(&run.rows).0) {
             let row = summary.first();
-            let what = SampleRow { rho: None, ..row.clone() }.label();
+            let (_, what) = row.without("rho");
             let name = match runs.len() {
                 1 => format!("{what}, {} samples", row.n),
                 _ => format!("{}: {what}, {} samples", run.name(), row.n),

@@ -1,6 +1,7 @@
 //! What is written down about a run and about each of its measurements.
 
 use crate::files::{check_text, read_csv, read_json};
+use crate::legacy;
 use crate::summary::Summary;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -10,8 +11,8 @@ use std::process::Command;
 
 /// The version of run.json and of the CSVs beside it that this program writes; it reads older ones too. 2 added the
 /// columns of samples.csv behind `variant`, `role` and `std_err` of the charts' CSVs, and rows of more than one seed. 3
-/// added `resumed` and `models` of run.json.
-pub const SCHEMA_VERSION: u32 = 3;
+/// added `resumed` and `models` of run.json. 4 added the columns `setting` and `label`.
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// The most rows of samples.csv: each takes seconds to measure.
 const MOST_ROWS: usize = 10_000;
@@ -85,42 +86,51 @@ pub struct SampleRow {
     /// Samples that the classifier takes for each of the ten classes, as in 203-198-….
     #[serde(default)]
     pub classes: Option<String>,
+    /// The setting's canonical text, as in `heun steps=20 s_churn=0.5 …`: the key of the row. Empty for real images.
+    #[serde(default)]
+    pub setting: Option<String>,
+    /// What charts and tables call the setting, as in `heun 20 s_churn=0.5`.
+    #[serde(default)]
+    pub label: Option<String>,
 }
 
 impl SampleRow {
-    /// The setting as charts and tables call it, as in `heun 20, churn 0.5`.
+    /// The setting as charts and tables call it, as in `heun 20 s_churn=0.5`.
     pub fn label(&self) -> String {
-        let mut label = match self.sampler.as_str() {
+        let label = match self.sampler.as_str() {
             "real" => "real images".to_string(),
             name => match (name.strip_prefix("real_noise_"), name.strip_prefix("real_blur_")) {
                 (Some(std), _) => format!("real + noise {std}"),
                 (_, Some(pixels)) => format!("real, blurred by {pixels} pixels"),
-                _ => name.to_string(),
+                _ => self.label.clone().unwrap_or_else(|| legacy::label(self)),
             },
         };
-        let mut add = |part: String| label.push_str(&part);
-        if let Some(steps) = self.steps {
-            add(format!(" {steps}"));
-        }
-        if let Some(eta) = self.eta {
-            add(format!(", η {eta}"));
-        }
-        if let Some(churn) = self.s_churn.filter(|&churn| churn > 0.0) {
-            add(format!(", churn {churn}"));
-        }
-        if let Some(rho) = self.rho.filter(|&rho| rho != 7.0) {
-            add(format!(", ρ {rho}"));
-        }
-        if let Some(variant) = &self.variant {
-            add(format!(", {variant}"));
-        }
-        label
+        self.with_variant(label)
     }
 
     /// What tells a setting from another one, whatever the seed, the model and the number of samples.
     pub fn setting(&self) -> String {
-        let Self { sampler, steps, rho, sigma_min, sigma_max, eta, s_churn, order, variant, .. } = self;
-        format!("{:?}", (sampler, steps, rho, sigma_min, sigma_max, eta, s_churn, order, variant))
+        let setting = match self.is_real() {
+            true => self.sampler.clone(),
+            false => self.setting.clone().unwrap_or_else(|| legacy::setting(self)),
+        };
+        self.with_variant(setting)
+    }
+
+    /// As if the setting had no `option`: rows that differ in it alone have one key and one label.
+    pub fn without(&self, option: &str) -> (String, String) {
+        let start = format!("{option}=");
+        let without = |text: String| {
+            text.split(' ').filter(|word| !word.starts_with(&start)).collect::<Vec<_>>().join(" ")
+        };
+        (without(self.setting()), without(self.label()))
+    }
+
+    fn with_variant(&self, text: String) -> String {
+        match &self.variant {
+            Some(variant) => format!("{text}, {variant}"),
+            None => text,
+        }
     }
 
     /// Whether real images were scored, whole or spoilt, and no sampler's.

@@ -146,7 +146,11 @@ fn path_at(seed: &[u8; 32], sigma: f64, values: &mut [f32]) {
             let w = *l + share * (*h - *l) + std * z;
             if below { *h = w } else { *l = w }
         }
-        if below { to = middle } else { from = middle }
+        if below {
+            to = middle
+        } else {
+            from = middle
+        }
         number = 2 * number + u64::from(!below);
     }
     let (a, b) = (sigma_at(from), sigma_at(to));

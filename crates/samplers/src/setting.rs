@@ -162,7 +162,8 @@ impl Setting {
         let mut given = vec![];
         for (i, word) in words.enumerate() {
             // "heun 20" is "heun steps=20".
-            let pair = word.split_once('=').or((i == 0 && word.parse::<usize>().is_ok()).then_some(("steps", word)));
+            let pair =
+                word.split_once('=').or((i == 0 && word.parse::<usize>().is_ok()).then_some(("steps", word)));
             let Some((option, value)) = pair else {
                 return Err(SettingError::Word { word: word.into(), place: i + 2, text: text.into() });
             };
@@ -175,10 +176,15 @@ impl Setting {
     ///
     /// # Errors
     /// As [`Setting::parse`].
-    pub fn from_options(name: &str, given: &[(String, String)], sigma_max: f64) -> Result<Self, SettingError> {
+    pub fn from_options(
+        name: &str,
+        given: &[(String, String)],
+        sigma_max: f64,
+    ) -> Result<Self, SettingError> {
         let info = sampler_named(name)?;
         let default_sampler = (info.default)();
-        let spacing = given.iter().find(|(option, _)| option == "spacing").map_or("karras", |(_, value)| value);
+        let spacing =
+            given.iter().find(|(option, _)| option == "spacing").map_or("karras", |(_, value)| value);
         let known = options_of(info, &default_sampler, spacing);
         let mut table = Table::new();
         table.insert("sampler".into(), Value::String(info.name.into()));
@@ -265,7 +271,8 @@ impl Setting {
         match self.sampler.levels() {
             Levels::Steps => Ok(self.sigma_steps.sigmas(&model.schedule, model.scale)?),
             Levels::Range => {
-                let range = SigmaSteps { steps: 2, spacing: Spacing::Exponential {}, ..self.sigma_steps.clone() };
+                let range =
+                    SigmaSteps { steps: 2, spacing: Spacing::Exponential {}, ..self.sigma_steps.clone() };
                 let mut sigmas = range.sigmas(&model.schedule, model.scale)?;
                 sigmas.pop();
                 Ok(sigmas)
@@ -293,7 +300,10 @@ impl Setting {
     fn pairs(&self) -> Vec<(&'static str, String)> {
         let table = Table::try_from(self).unwrap_or_default();
         let of = |option: &OptionInfo| Some((option.name, print(table.get(option.name)?)));
-        options_of(self.sampler.info(), &self.sampler, self.sigma_steps.spacing.name()).iter().filter_map(of).collect()
+        options_of(self.sampler.info(), &self.sampler, self.sigma_steps.spacing.name())
+            .iter()
+            .filter_map(of)
+            .collect()
     }
 
     fn write(&self, keep: impl Fn(&(&'static str, String)) -> bool) -> String {

@@ -116,7 +116,8 @@ fn dpm_fast_converges_at_order_three_and_dpm_adaptive_keeps_its_tolerance() -> R
     let x = Tensor::new(&STARTS, &Device::Cpu)?;
     let error = |text: &str| -> Result<f64> {
         let ends = sample(&sampler(text), &data, &x, &[FROM, TO], &mut no_noise)?.to_vec1::<f64>()?;
-        let errors = STARTS.iter().zip(ends).map(|(&start, end)| (end - data.solution(start, FROM, TO)).abs());
+        let errors =
+            STARTS.iter().zip(ends).map(|(&start, end)| (end - data.solution(start, FROM, TO)).abs());
         Ok(errors.fold(0.0, f64::max))
     };
     // Its last steps are of order 2 and 1 where 3 divides nfe; of order 2 alone where the rest is 2; their error is of one step.
@@ -128,7 +129,10 @@ fn dpm_fast_converges_at_order_three_and_dpm_adaptive_keeps_its_tolerance() -> R
             .iter()
             .map(|tol| error(&format!("dpm_adaptive order={order} rtol={tol} atol={tol}")))
             .collect::<Result<_>>()?;
-        assert!(errors[2] < 1e-2 && errors[2] < errors[1] && errors[1] < errors[0], "order {order}: {errors:?}");
+        assert!(
+            errors[2] < 1e-2 && errors[2] < errors[1] && errors[1] < errors[0],
+            "order {order}: {errors:?}"
+        );
     }
     Ok(())
 }

@@ -50,7 +50,12 @@ fn parts_have_their_variance_and_disjoint_ones_are_independent() -> Result<()> {
         for j in 0..i {
             let scale = ((pairs[i].0 - pairs[i].1) * (pairs[j].0 - pairs[j].1)).sqrt();
             let correlation = mean_product(&parts[i], &parts[j]) / scale;
-            assert!(correlation.abs() < 4.5 / count.sqrt(), "{:?} and {:?}: {correlation}", pairs[i], pairs[j]);
+            assert!(
+                correlation.abs() < 4.5 / count.sqrt(),
+                "{:?} and {:?}: {correlation}",
+                pairs[i],
+                pairs[j]
+            );
         }
     }
     Ok(())
@@ -78,7 +83,8 @@ fn distance(setting: &str, steps: usize, data: Mixture) -> Result<f64> {
     let model = Preconditioning::edm(0.5, NoiseInput::Sigma);
     let (images, size) = (16, 16);
     let end = |steps: usize| -> Result<Tensor> {
-        let setting = Setting::parse(&format!("{setting} steps={steps} sigma_min=0.05"), 10.0).expect("a setting");
+        let setting =
+            Setting::parse(&format!("{setting} steps={steps} sigma_min=0.05"), 10.0).expect("a setting");
         let mut sigmas = setting.sigmas(&model).expect("steps that fall");
         sigmas.pop();
         let x = (ImageNoise::seeded(5, 0..images as u64).noise(&like(images, size)?, 0.0, 0.0)? * 10.0)?;

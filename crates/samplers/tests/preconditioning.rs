@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{Module, VarBuilder, VarMap};
 use elucidate_samplers::{Denoiser, ImageNoise, NoiseSource, Preconditioned, Setting, TrainingBatch};
-use elucidate_schedules::{NoiseInput, NoiseSchedule, Prediction, Preconditioning};
+use elucidate_schedules::{NoiseInput, NoiseSchedule, Preconditioning, Prediction};
 
 fn normal(seed: u64, n: usize, shape: &[usize], dtype: DType) -> Result<Tensor> {
     let like = Tensor::zeros([&[n], shape].concat(), dtype, &Device::Cpu)?;

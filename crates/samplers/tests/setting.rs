@@ -28,10 +28,8 @@ fn setting() -> impl Strategy<Value = Setting> {
             let shared = ["steps", "rho", "sigma_min", "sigma_max"];
             options.extend(Setting::all_options().into_iter().filter(|o| shared.contains(&o.name)));
         }
-        let given: Vec<_> = options
-            .iter()
-            .map(|option| (Just(option.name), any::<bool>(), value(option)))
-            .collect();
+        let given: Vec<_> =
+            options.iter().map(|option| (Just(option.name), any::<bool>(), value(option))).collect();
         given.prop_filter_map("an impossible combination", move |given| {
             let given: Vec<(String, String)> = given
                 .into_iter()
@@ -81,7 +79,10 @@ fn labels_leave_out_what_is_at_its_default() {
         ("euler steps=10 spacing=polyexponential rho=2", "euler 10 spacing=polyexponential rho=2"),
         ("euler steps=10 spacing=polyexponential", "euler 10 spacing=polyexponential"),
         ("euler spacing=list sigmas=10,1,0.1", "euler 20 spacing=list sigmas=10,1,0.1"),
-        ("ddim steps=100 spacing=ddim clamp=3 floor=0.01 scale=0.5", "ddim 100 clamp=3 floor=0.01 scale=0.5 spacing=ddim"),
+        (
+            "ddim steps=100 spacing=ddim clamp=3 floor=0.01 scale=0.5",
+            "ddim 100 clamp=3 floor=0.01 scale=0.5 spacing=ddim",
+        ),
         ("dpm_fast nfe=15", "dpm_fast nfe=15"),
         ("dpm_adaptive rtol=0.01", "dpm_adaptive rtol=0.01"),
     ] {

@@ -2,14 +2,11 @@
 //!
 //! σ is the noise level: the standard deviation of the noise added to pixels in \[−1,1\].
 
-pub mod cosine;
-mod edm;
 mod noise_schedule;
 mod preconditioning;
 mod sigma_steps;
 mod training_noise;
 
-pub use edm::{LogNormal, Scalings, karras_sigmas};
 pub use noise_schedule::{
     LAST_TIME, NoiseSchedule, ScheduleError, alpha_bar_of_sigma, logit, sigma_of_alpha_bar, sigmoid,
 };

@@ -54,17 +54,8 @@ pub enum Spacing {
 
 impl Spacing {
     /// The names of all kinds.
-    pub const NAMES: &[&str] = &[
-        "karras",
-        "exponential",
-        "polyexponential",
-        "linear",
-        "time",
-        "ddim",
-        "iddpm",
-        "uneven",
-        "list",
-    ];
+    pub const NAMES: &[&str] =
+        &["karras", "exponential", "polyexponential", "linear", "time", "ddim", "iddpm", "uneven", "list"];
 
     /// The name of this kind.
     pub fn name(&self) -> &'static str {

@@ -4,21 +4,18 @@ mod figures;
 mod options;
 
 use anyhow::Result;
-use candle_core::Tensor;
 use elucidate_core::data::PixelRange;
 use elucidate_core::train::Shard;
 use elucidate_core::unet::UNet2DModel;
-use elucidate_lab::ddim::{DdimSetting, EpsModel, draw_ddim};
-use elucidate_lab::eps::{EpsData, TimeInput};
-use elucidate_lab::figures::sampling_sigmas;
-use elucidate_lab::model;
-use elucidate_lab::one_setting::One;
-use elucidate_lab::options::NoOwnOptions;
-use elucidate_lab::program::CommandLine;
+use elucidate_lab::evaluate::draw::draw;
+use elucidate_lab::evaluate::figures::sampling_sigmas;
+use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
-use elucidate_lab::sampling::{Setting, draw};
-use elucidate_lab::score::{Keep, Table};
-use elucidate_samplers::EpsDenoiser;
+use elucidate_lab::run::options::NoOwnOptions;
+use elucidate_lab::run::program::CommandLine;
+use elucidate_lab::train::model;
+use elucidate_lab::train::objective::{Choices, Objective};
+use elucidate_samplers::Setting;
 use options::{Options, ddim_settings, karras_settings};
 use std::process::ExitCode;
 
@@ -26,62 +23,56 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::program::main(run)
+    elucidate_lab::run::program::main(run)
 }
 
 fn run(options: &Options) -> Result<()> {
-    let alone = options.one.setting()?;
+    let choices = Choices::lesson_eps(true);
+    let preconditioning = choices.preconditioning;
+    let own_settings = options.own.settings(preconditioning.sigma_max())?;
     let (mut run, own) = Run::begin(&options.run, Options::EXPERIMENT, NoOwnOptions {}, |_| ())?;
-    let data = EpsData::new(&run, TimeInput::Given);
+    let objective = Objective::new(&run, choices);
 
     // The schedule, and images noised along it.
     run.phase("look at the data", |run| {
         let (mean, std) = run.data.train.mean_and_std(PixelRange::CENTRED);
         run.figure("data mean", mean);
         run.figure("data std", std);
-        figures::schedule(run)?;
-        figures::noised(run, &data)
+        figures::schedule(run, &objective)?;
+        figures::noised(run, &objective)
     })?;
 
     // The model, which predicts the noise: trained here, or made before.
-    let training_loss = |model: &UNet2DModel, shard: &Shard| data.training_loss(model, shard);
-    let test_loss = |model: &UNet2DModel| data.test_loss(model);
+    let training_loss = |model: &UNet2DModel, shard: &Shard| objective.training_loss(model, shard);
+    let test_loss = |model: &UNet2DModel| objective.test_loss(model);
     let (_, model) = model::obtain(&mut run, &options.run, &own, training_loss, test_loss)?;
-    let network = |x: &Tensor, t: &Tensor| data.forward(&model, x, t);
+    let denoiser = objective.denoiser(&model);
 
     // The same images, denoised in one step.
     run.phase("denoise in one step", |run| {
-        let loss = data.test_loss(&model)?;
+        let loss = objective.test_loss(&model)?;
         run.figure("test loss", loss);
-        figures::one_step(run, &data, &model)
+        figures::one_step(run, &objective, &denoiser)
     })?;
 
     // Sampling: the lesson's DDIM, then Karras's samplers on the same model.
     let mut table = Table::begin(&mut run, None)?;
     let keep = Keep { picture: true, samples: options.run.save_samples };
-    let (ddim, karras) = match alone {
-        Some(One::Ddim(setting)) => (vec![setting], vec![]),
-        Some(One::Sigma(setting)) => (vec![], vec![setting]),
-        None => (ddim_settings(run.settings.preset), karras_settings(run.settings.preset)),
+    let sample = |run: &Run, table: &mut Table, setting: &Setting| {
+        let n = run.settings.samples;
+        table.sample(run, setting, n, keep, |streams, progress| {
+            draw(&denoiser, &preconditioning, setting, streams, n, &run.batches, progress)
+        })
     };
-    run.phase("DDIM", |run| {
-        ddim.iter().try_for_each(|setting: &DdimSetting| {
-            let n = run.settings.samples;
-            let model = EpsModel { network: &network, estimator: None, batches: &run.batches };
-            table.sample(run, setting, n, keep, |streams, progress| {
-                draw_ddim(model, setting, streams, n, progress, &mut |_| Ok(()))
-            })
-        })
-    })?;
-    sampling_sigmas(&run, &karras)?;
+    let preset = run.settings.preset;
+    let (ddim, karras) = match own_settings {
+        Some(settings) => (vec![], settings),
+        None => (ddim_settings(preset), karras_settings(preset)),
+    };
+    run.phase("DDIM", |run| ddim.iter().try_for_each(|setting| sample(run, &mut table, setting)))?;
+    sampling_sigmas(&run, &preconditioning, &karras)?;
     run.phase("Karras's samplers", |run| {
-        let denoiser = EpsDenoiser { network: &network, largest_pixel: 0.5 };
-        karras.iter().try_for_each(|setting: &Setting| {
-            let n = run.settings.samples;
-            table.sample(run, setting, n, keep, |streams, progress| {
-                draw(&denoiser, setting, streams, n, &run.batches, progress)
-            })
-        })
+        karras.iter().try_for_each(|setting| sample(run, &mut table, setting))
     })?;
     table.finish(&run)?;
     run.finish()

@@ -1,18 +1,17 @@
 //! The command line of exp-22-cosine and the settings that it samples.
 
 use clap::Parser;
-use elucidate_lab::ddim::DdimSetting;
-use elucidate_lab::one_setting::{OneSetting, X0_CLAMP, churn};
-use elucidate_lab::options::{Preset, RunOptions};
-use elucidate_lab::program::CommandLine;
-use elucidate_lab::sampling::Setting;
-use elucidate_samplers::{Ddim, Sampler};
+use elucidate_lab::evaluate::one_setting::OneSetting;
+use elucidate_lab::run::options::{Preset, RunOptions};
+use elucidate_lab::run::program::CommandLine;
+use elucidate_samplers::{Ddim, Euler, Heun, Lms, Sampler, Setting};
+use elucidate_schedules::Spacing;
 
 /// Train the UNet on Fashion-MNIST to predict the noise along the cosine schedule, sample with DDIM and, without
 /// retraining, with the samplers of Karras 2022, score with FID and KID.
 ///
 /// Everything lands in the run's folder: run.json, train.csv, samples.csv, charts and pictures (*.png), model/,
-/// checkpoint/ and log.txt. With --sampler only that one setting is sampled, instead of the notebook's list.
+/// checkpoint/ and log.txt. With --sampler or --setting only these are sampled, instead of the notebook's list.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "exp-22-cosine", version)]
 pub struct Options {
@@ -20,7 +19,7 @@ pub struct Options {
     pub run: RunOptions,
 
     #[command(flatten)]
-    pub one: OneSetting,
+    pub own: OneSetting,
 }
 
 impl CommandLine for Options {
@@ -31,27 +30,23 @@ impl CommandLine for Options {
     }
 }
 
-/// DDIM with 100 and 50 steps, each with η 1, 0.5 and 0.
-pub fn ddim_settings(preset: Preset) -> Vec<DdimSetting> {
-    let setting = |steps, eta| DdimSetting {
-        steps: preset.steps(steps),
-        options: Ddim { eta, x0_clamp: X0_CLAMP },
-        estimates: None,
+/// The lesson's DDIM with 100 and 50 steps, each with η 1, 0.5 and 0.
+pub fn ddim_settings(preset: Preset) -> Vec<Setting> {
+    let setting = |steps, eta| {
+        // ±1.5 on pixels x − ½ is ±3 on those of [−1,1].
+        let mut setting =
+            Setting::notebook(Ddim { eta, clamp: 3.0, floor: 0.01, scale: 0.5 }, preset.steps(steps));
+        setting.sigma_steps.spacing = Spacing::Ddim {};
+        setting
     };
     [100, 50].into_iter().flat_map(|steps| [1.0, 0.5, 0.0].map(|eta| setting(steps, eta))).collect()
 }
 
 /// Karras's samplers over his σ steps, about 100 and 50 evaluations each: Euler, LMS and Heun.
 pub fn karras_settings(preset: Preset) -> Vec<Setting> {
-    let setting = |sampler, steps| Setting::notebook(sampler, preset.steps(steps));
-    let heun = Sampler::Heun { churn: churn(0.0) };
-    let lms = Sampler::Lms { order: 4 };
-    vec![
-        setting(Sampler::Euler, 100),
-        setting(lms, 100),
-        setting(heun, 50),
-        setting(Sampler::Euler, 50),
-        setting(lms, 50),
-        setting(heun, 25),
-    ]
+    let (euler, lms, heun): (Sampler, Sampler, Sampler) =
+        (Euler::default().into(), Lms::default().into(), Heun::default().into());
+    let all =
+        [(euler.clone(), 100), (lms.clone(), 100), (heun.clone(), 50), (euler, 50), (lms, 50), (heun, 25)];
+    all.map(|(sampler, steps)| Setting::notebook(sampler, preset.steps(steps))).into()
 }

@@ -1,15 +1,17 @@
 //! What happens along the reverse process.
 
+use crate::ddim::{DdimSetting, DdimStep, EpsModel, draw_ddim, to_signed};
 use anyhow::Result;
 use candle_core::Tensor;
 use elucidate_core::data::PixelRange;
-use elucidate_lab::ddim::{DdimSetting, EpsModel, GROUP, draw_ddim, to_signed};
-use elucidate_lab::figures::quantile;
-use elucidate_lab::images::{Images, numbers};
+use elucidate_lab::evaluate::draw::GROUP;
+use elucidate_lab::evaluate::figures::quantile;
+use elucidate_lab::evaluate::score::Scorer;
 use elucidate_lab::run::Run;
-use elucidate_lab::score::Scorer;
+use elucidate_lab::train::images::{Images, numbers};
 use elucidate_report::{Series, save_curves};
-use elucidate_samplers::{DdimStep, vp_noised};
+use elucidate_samplers::TrainingBatch;
+use elucidate_schedules::{Preconditioning, sigma_of_alpha_bar};
 
 /// x̂₀ is scored at every step that this divides, and at the last.
 const SCORED_EVERY: usize = 4;
@@ -119,12 +121,15 @@ pub fn draw(run: &Run, traces: &[Trace]) -> Result<()> {
 /// low overshoots x̂₀; where it falls with brightness, an image that became too bright is held at the clamp's lower end and
 /// becomes brighter still: so images run away.
 pub fn read_off_brightened(run: &Run, reader: EpsModel) -> Result<()> {
-    let images = Images::of(run, PixelRange::CENTRED);
+    let images = Images::of(run, PixelRange::SIGNED);
     let indices: Vec<usize> = (0..GROUP.min(run.settings.test_images)).collect();
     let (clean, noise) = images.with_noise(&run.data.test, &indices, &numbers(&indices), "brightened")?;
+    let model = Preconditioning::lesson_eps(false);
     let curve = |alpha_bar: f64| -> Result<Series> {
+        let sigmas = vec![sigma_of_alpha_bar(alpha_bar) / model.scale; indices.len()];
         let read = |shift: f64| -> Result<(f64, f64)> {
-            let noised = vp_noised(&(&clean + shift)?, &noise, &vec![alpha_bar; indices.len()])?;
+            // A shift of pixels x − ½ is twice as much of those of [−1,1].
+            let noised = TrainingBatch::new(&model, &(&clean + 2.0 * shift)?, &noise, &sigmas)?.input;
             Ok((shift, quantile(&reader.estimates(&noised)?, 0.5)))
         };
         let shifts = (0..=20).map(|i| f64::from(i) / 10.0);

@@ -1,22 +1,23 @@
 //! The 22_no_t notebook: diffusion without telling the model the time.
 
 mod along;
+mod ddim;
 mod options;
 
 use along::{Model, Trace};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
+use ddim::{DdimSetting, EpsModel, draw_ddim};
 use elucidate_core::train::Shard;
 use elucidate_core::unet::UNet2DModel;
-use elucidate_lab::ddim::{DdimSetting, EpsModel, draw_ddim};
-use elucidate_lab::eps::{EpsData, TimeInput};
-use elucidate_lab::model;
-use elucidate_lab::noise_level::NoiseLevelModel;
-use elucidate_lab::options::NoOwnOptions;
-use elucidate_lab::program::CommandLine;
+use elucidate_lab::evaluate::draw::Described;
+use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
-use elucidate_lab::sampling::Described;
-use elucidate_lab::score::{Keep, Table};
+use elucidate_lab::run::options::NoOwnOptions;
+use elucidate_lab::run::program::CommandLine;
+use elucidate_lab::train::model;
+use elucidate_lab::train::noise_level::NoiseLevelModel;
+use elucidate_lab::train::objective::{Choices, Objective};
 use elucidate_report::SampleRow;
 use options::{Options, clamped_within, mended, not_clamped, plain, variants};
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::program::main(run)
+    elucidate_lab::run::program::main(run)
 }
 
 fn run(options: &Options) -> Result<()> {
@@ -41,8 +42,8 @@ fn run(options: &Options) -> Result<()> {
     let estimator = |x: &Tensor| reader.forward(x);
 
     // This notebook's model: trained as 22_cosine's was, but t is always 0.
-    let told = EpsData::new(&run, TimeInput::Given);
-    let not_told = EpsData::new(&run, TimeInput::Hidden);
+    let told = Objective::new(&run, Choices::lesson_eps(true));
+    let not_told = Objective::new(&run, Choices::lesson_eps(false));
     let training_loss = |model: &UNet2DModel, shard: &Shard| not_told.training_loss(model, shard);
     let test_loss = |model: &UNet2DModel| not_told.test_loss(model);
     let (_, no_t) = model::obtain(&mut run, &options.run, &own, training_loss, test_loss)?;
@@ -53,8 +54,8 @@ fn run(options: &Options) -> Result<()> {
     })?;
 
     // Sampling: with t, without t (the failure), without t but with estimates of the noise level (the fix).
-    let with_t = |x: &Tensor, t: &Tensor| told.forward(&cosine, x, t);
-    let without_t = |x: &Tensor, t: &Tensor| not_told.forward(&no_t, x, t);
+    let with_t = |x: &Tensor, t: &Tensor| cosine.forward(x, t);
+    let without_t = |x: &Tensor, t: &Tensor| no_t.forward(x, &t.zeros_like()?);
     let batches = run.batches.clone();
     let with_t = EpsModel { network: &with_t, estimator: Some(&estimator), batches: &batches };
     let without_t = EpsModel { network: &without_t, estimator: Some(&estimator), batches: &batches };

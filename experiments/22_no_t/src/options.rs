@@ -1,15 +1,13 @@
 //! The command line of exp-22-no-t and the settings that it samples.
 
+use crate::ddim::{Ddim, DdimSetting, Estimates, SigmaRule};
 use anyhow::{Result, ensure};
 use clap::Parser;
-use elucidate_lab::ddim::DdimSetting;
-use elucidate_lab::model::newest;
-use elucidate_lab::noise_level;
-use elucidate_lab::one_setting::X0_CLAMP;
-use elucidate_lab::options::{Preset, RunOptions};
-use elucidate_lab::program::CommandLine;
+use elucidate_lab::run::options::{Preset, RunOptions};
+use elucidate_lab::run::program::CommandLine;
+use elucidate_lab::train::model::newest;
+use elucidate_lab::train::noise_level;
 use elucidate_report::RunRecord;
-use elucidate_samplers::{Ddim, Estimates, SigmaRule};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -79,6 +77,9 @@ impl Options {
         self.steps.unwrap_or(preset.steps(100))
     }
 }
+
+/// ± this is where 22_cosine clamps x̂₀ in DDIM's steps, on pixels x − ½.
+const X0_CLAMP: f64 = 1.5;
 
 /// Plain DDIM, as 22_cosine has it.
 pub fn plain(steps: usize) -> DdimSetting {

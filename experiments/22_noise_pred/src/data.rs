@@ -3,12 +3,12 @@
 use candle_core::{Result, Tensor};
 use elucidate_core::data::{PixelRange, Split};
 use elucidate_core::train::Shard;
-use elucidate_lab::images::{Images, numbers};
-use elucidate_lab::noise_level::NoiseLevelModel;
 use elucidate_lab::run::Run;
-use elucidate_lab::training::{map_images, mean_over_images};
-use elucidate_samplers::vp_noised;
-use elucidate_schedules::cosine::{logit, sigmoid};
+use elucidate_lab::train::images::{Images, numbers};
+use elucidate_lab::train::noise_level::NoiseLevelModel;
+use elucidate_lab::train::recipe::{map_images, mean_over_images};
+use elucidate_samplers::TrainingBatch;
+use elucidate_schedules::{Preconditioning, logit, sigma_of_alpha_bar, sigmoid};
 use rand_distr::{Distribution, Open01};
 
 /// What a network is trained on.
@@ -51,7 +51,7 @@ pub struct NoisedData {
 
 impl NoisedData {
     pub fn new(run: &Run) -> Self {
-        Self { images: Images::of(run, PixelRange::CENTRED) }
+        Self { images: Images::of(run, PixelRange::SIGNED) }
     }
 
     /// ᾱ number `k` of a stream.
@@ -64,7 +64,7 @@ impl NoisedData {
         (0..n as u64).map(|k| logit(self.alpha_bar("test", k))).collect()
     }
 
-    /// Images noised with numbers `positions` of the streams `"{name} noise"` and `"{name} alpha_bar"`, and their ᾱ.
+    /// Images x_t as the lesson's ε networks see them, noised with numbers `positions` of the streams `"{name} noise"` and `"{name} alpha_bar"`, and their ᾱ.
     pub fn noised(
         &self,
         split: &Split,
@@ -74,7 +74,9 @@ impl NoisedData {
     ) -> Result<(Tensor, Vec<f64>)> {
         let (clean, noise) = self.images.with_noise(split, indices, positions, name)?;
         let alpha_bars: Vec<f64> = positions.iter().map(|&k| self.alpha_bar(name, k)).collect();
-        Ok((vp_noised(&clean, &noise, &alpha_bars)?, alpha_bars))
+        let model = Preconditioning::lesson_eps(false);
+        let sigmas: Vec<f64> = alpha_bars.iter().map(|&a| sigma_of_alpha_bar(a) / model.scale).collect();
+        Ok((TrainingBatch::new(&model, &clean, &noise, &sigmas)?.input, alpha_bars))
     }
 
     /// Test images noised, always the same way.

@@ -2,12 +2,12 @@
 
 use crate::data::{NoisedData, Target};
 use anyhow::Result;
-use elucidate_lab::figures::quantile;
-use elucidate_lab::noise_level::NoiseLevelModel;
-use elucidate_lab::pictures::{COLUMNS, pictures};
+use elucidate_lab::evaluate::figures::quantile;
+use elucidate_lab::evaluate::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
+use elucidate_lab::train::noise_level::NoiseLevelModel;
 use elucidate_report::{Series, picture_grid, save_curves};
-use elucidate_schedules::cosine::logit;
+use elucidate_schedules::logit;
 use serde::Serialize;
 
 /// What a network said of the test images.

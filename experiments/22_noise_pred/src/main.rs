@@ -7,11 +7,11 @@ mod options;
 use anyhow::{Context, Result};
 use data::{NoisedData, Target};
 use elucidate_core::params::{Params, Tensors, frozen};
-use elucidate_lab::noise_level::NoiseLevelModel;
-use elucidate_lab::options::NoOwnOptions;
-use elucidate_lab::program::CommandLine;
 use elucidate_lab::run::Run;
-use elucidate_lab::training::{Recipe, train};
+use elucidate_lab::run::options::NoOwnOptions;
+use elucidate_lab::run::program::CommandLine;
+use elucidate_lab::train::noise_level::NoiseLevelModel;
+use elucidate_lab::train::recipe::{Recipe, train};
 use elucidate_report::write_csv;
 use figures::{Errors, Predictions};
 use options::{Options, channels, preset};
@@ -22,7 +22,7 @@ use tracing::info;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::program::main(run)
+    elucidate_lab::run::program::main(run)
 }
 
 fn run(options: &Options) -> Result<()> {

@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use elucidate_lab::noise_level::EXPERIMENT;
-use elucidate_lab::options::{Preset, RunOptions, Settings};
-use elucidate_lab::program::CommandLine;
+use elucidate_lab::run::options::{Preset, RunOptions, Settings};
+use elucidate_lab::run::program::CommandLine;
+use elucidate_lab::train::noise_level::EXPERIMENT;
 
 /// Train the scoring classifier's architecture to read the noise level off an image: logit ᾱ from x_t alone; then, on
 /// equal training, ᾱ itself.

@@ -1,22 +1,23 @@
 //! The notebook's pictures and charts, each with its numbers beside it as CSV.
 
-use crate::edm::Edm;
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 use elucidate_core::data::IMAGE;
 use elucidate_core::unet::{UNet2DConfig, UNet2DModel};
-use elucidate_lab::model::untrained;
-use elucidate_lab::options::Preset;
-use elucidate_lab::pictures::{COLUMNS, pictures};
+use elucidate_lab::evaluate::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
+use elucidate_lab::run::options::Preset;
+use elucidate_lab::train::model::untrained;
+use elucidate_lab::train::objective::{Noised, Objective};
 use elucidate_report::{Role, Series, labelled_rows, picture_grid, save_curves};
 use elucidate_samplers::Denoiser;
+use elucidate_schedules::Preconditioning;
 
 /// Histogram of 10,000 training σ with their kernel-density estimate and the log-normal density they come from.
-pub fn training_sigmas(run: &Run, edm: &Edm) -> Result<()> {
+pub fn training_sigmas(run: &Run, objective: &Objective) -> Result<()> {
     const LAST: f64 = 5.0;
     const BINS: usize = 50;
-    let sigmas: Vec<f64> = (0..10_000).map(|k| edm.sigma("histogram sigma", k)).collect();
+    let sigmas: Vec<f64> = (0..10_000).map(|k| objective.sigma("histogram", k, None)).collect();
     let width = LAST / BINS as f64;
     let count = |bin: usize| sigmas.iter().filter(|&&s| (s / width) as usize == bin).count();
     let bar = |bin: usize| ((bin as f64 + 0.5) * width, count(bin) as f64 / sigmas.len() as f64 / width);
@@ -26,9 +27,15 @@ pub fn training_sigmas(run: &Run, edm: &Edm) -> Result<()> {
     let series = [
         Series { role: Role::Bars, ..histogram },
         Series::line("their kernel density", xs().map(|x| (x, density(x))).collect()),
-        Series::line("log-normal density", xs().map(|x| (x, edm.training.density(x))).collect()),
+        Series::line("log-normal density", xs().map(|x| (x, log_density(objective, x) / x)).collect()),
     ];
     save_curves(run.folder.root(), "training_sigma", &series)
+}
+
+/// The density of ln σ in training.
+fn log_density(objective: &Objective, sigma: f64) -> f64 {
+    let Preconditioning { schedule, scale, .. } = objective.choices.preconditioning;
+    objective.choices.training_noise.log_density(sigma, &schedule, scale)
 }
 
 /// The Gaussian kernel-density estimate over ln σ (Scott 1992's width), as a density of σ.
@@ -45,10 +52,11 @@ fn density_estimate(sigmas: &[f64]) -> impl Fn(f64) -> f64 {
 }
 
 /// Noised inputs and targets of a training batch, titled with σ, and the mean and standard deviation of both.
-pub fn training_batch(run: &mut Run, edm: &Edm) -> Result<()> {
+pub fn training_batch(run: &mut Run, objective: &Objective) -> Result<()> {
     let n = run.settings.batch_size.max(512).min(run.settings.train_images);
     let (indices, positions) = numbered(n);
-    let (clean, sigmas, batch) = edm.noised(&run.data.train, &indices, &positions, "picture", None)?;
+    let Noised { clean, sigmas, batch } =
+        objective.noised(&run.data.train, &indices, &positions, "picture", None)?;
     for (name, tensor) in [("input", &batch.input), ("target", &batch.target)] {
         let (mean, std) = mean_and_std(tensor)?;
         run.figure(&format!("{name} mean"), mean);
@@ -78,11 +86,11 @@ fn mean_and_std(tensor: &Tensor) -> Result<(f64, f64)> {
 }
 
 /// Test images noised, denoised in one step, and as they are.
-pub fn one_step(run: &Run, edm: &Edm, denoiser: &impl Denoiser) -> Result<()> {
+pub fn one_step(run: &Run, objective: &Objective, denoiser: &impl Denoiser) -> Result<()> {
     let (indices, positions) = numbered(COLUMNS.min(run.settings.test_images));
-    let (clean, sigmas, batch) = edm.noised(&run.data.test, &indices, &positions, "one step", None)?;
-    let sigma = Tensor::from_iter(sigmas.iter().map(|&s| s as f32), edm.device())?;
-    let denoised = denoiser.denoise(&batch.noised, &sigma)?;
+    let Noised { clean, sigmas, batch } =
+        objective.noised(&run.data.test, &indices, &positions, "one step", None)?;
+    let denoised = denoiser.denoise(&batch.noised, &sigmas)?;
     let rows = [
         ("noised", pictures(&batch.noised, COLUMNS, (-2.0, 2.0))?),
         ("denoised", pictures(&denoised, COLUMNS, (-1.0, 1.0))?),
@@ -95,14 +103,18 @@ pub fn one_step(run: &Run, edm: &Edm, denoiser: &impl Denoiser) -> Result<()> {
 pub fn pure_noise(run: &Run, denoiser: &impl Denoiser) -> Result<()> {
     let n = 2 * COLUMNS;
     let noise = run.streams.normal_images("starting noise", 0..n as u64, &IMAGE, &run.device)?;
-    let sigma = Tensor::full(80f32, n, &run.device)?;
-    let denoised = denoiser.denoise(&(noise * 80.0)?, &sigma)?;
+    let denoised = denoiser.denoise(&(noise * 80.0)?, &vec![80.0; n])?;
     let path = run.folder.path("pure_noise_denoised.png");
     picture_grid(&path, &pictures(&denoised, n, (-1.0, 1.0))?, COLUMNS, &[])
 }
 
 /// Loss by σ before and after training, over the density of training σ (Karras 2022, figure 5a).
-pub fn loss_by_sigma(run: &Run, edm: &Edm, config: &UNet2DConfig, after: &UNet2DModel) -> Result<()> {
+pub fn loss_by_sigma(
+    run: &Run,
+    objective: &Objective,
+    config: &UNet2DConfig,
+    after: &UNet2DModel,
+) -> Result<()> {
     let (before, _) = untrained(run, config)?;
     let (n, last) = match run.settings.preset {
         Preset::Smoke => (50, 4),
@@ -112,10 +124,10 @@ pub fn loss_by_sigma(run: &Run, edm: &Edm, config: &UNet2DConfig, after: &UNet2D
     let sigmas: Vec<f64> =
         (0..=last).map(|i| 0.005 * (50f64 / 0.005).powf(f64::from(i) / f64::from(last))).collect();
     let losses = |model| -> Result<Vec<(f64, f64)>> {
-        sigmas.iter().map(|&s| Ok((s, edm.mean_loss(model, n, Some(s))?))).collect()
+        sigmas.iter().map(|&s| Ok((s, objective.mean_loss(model, n, Some(s))?))).collect()
     };
     let density = (0..=200).map(|i| 0.005 * (50f64 / 0.005).powf(f64::from(i) / 200.0));
-    let density = density.map(|s| (s, edm.training.log_density(s))).collect();
+    let density = density.map(|s| (s, log_density(objective, s))).collect();
     let series = [
         Series { role: Role::Shade, ..Series::line("training density of ln σ", density) },
         Series::line("before training", losses(&before)?),

@@ -1,18 +1,19 @@
 //! The command line of exp-23-karras and the settings that it samples.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, ValueEnum};
-use elucidate_lab::one_setting::{One, OneSetting, churn};
-use elucidate_lab::options::{Preset, RunOptions};
-use elucidate_lab::program::CommandLine;
-use elucidate_lab::sampling::Setting;
-use elucidate_samplers::{NoiseInput, Sampler};
+use elucidate_lab::evaluate::one_setting::OneSetting;
+use elucidate_lab::run::options::{Preset, RunOptions};
+use elucidate_lab::run::program::CommandLine;
+use elucidate_lab::train::objective::Choices;
+use elucidate_samplers::{Euler, EulerAncestral, Heun, Lms, Sampler, Setting};
+use elucidate_schedules::{LossWeight, NoiseInput, Preconditioning, Spacing, TrainingNoise};
 use serde::{Deserialize, Serialize};
 
 /// Train the UNet on Fashion-MNIST with Karras preconditioning, sample with every sampler, score with FID and KID.
 ///
 /// Everything lands in the run's folder: run.json, train.csv, samples.csv, charts and pictures (*.png), model/,
-/// checkpoint/ and log.txt. With --sampler only that one setting is sampled, instead of the notebook's list.
+/// checkpoint/ and log.txt. With --sampler or --setting only these are sampled, instead of the notebook's list.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "exp-23-karras", version)]
 pub struct Options {
@@ -23,7 +24,7 @@ pub struct Options {
     pub edm: EdmOptions,
 
     #[command(flatten)]
-    pub one: OneSetting,
+    pub own: OneSetting,
 }
 
 impl CommandLine for Options {
@@ -31,22 +32,6 @@ impl CommandLine for Options {
 
     fn run_options(&mut self) -> &mut RunOptions {
         &mut self.run
-    }
-}
-
-impl Options {
-    /// The setting that is asked for alone, if one is.
-    ///
-    /// # Errors
-    /// When one of its values is impossible, or it needs a model that predicts the noise.
-    pub fn alone(&self) -> Result<Option<Setting>> {
-        match self.one.setting()? {
-            Some(One::Ddim(_)) => {
-                bail!("--sampler ddim: it needs a model that predicts the noise, as exp-22-cosine has")
-            }
-            Some(One::Sigma(setting)) => Ok(Some(setting)),
-            None => Ok(None),
-        }
     }
 }
 
@@ -60,9 +45,29 @@ pub struct EdmOptions {
     /// What the network is told of the noise level: sigma itself, as the notebook has it, or EDM's ln(sigma)/4
     #[arg(long, value_enum, default_value_t = NoiseInputName::Sigma)]
     pub noise_input: NoiseInputName,
+
+    /// Draw a batch's sigmas from as many equal parts of their distribution as it has images, one each
+    #[arg(long)]
+    #[serde(default)]
+    pub stratified: bool,
 }
 
 impl EdmOptions {
+    /// Karras's preconditioning with these options.
+    pub fn preconditioning(&self) -> Preconditioning {
+        Preconditioning::edm(self.sigma_data, self.noise_input.into())
+    }
+
+    /// The notebook's choices, but for these options.
+    pub fn choices(&self) -> Choices {
+        Choices {
+            preconditioning: self.preconditioning(),
+            training_noise: TrainingNoise::default(),
+            stratified: self.stratified,
+            loss_weight: LossWeight::Unit,
+        }
+    }
+
     /// # Errors
     /// When a value is impossible.
     pub fn check(&self) -> Result<()> {
@@ -97,16 +102,15 @@ impl From<NoiseInputName> for NoiseInput {
 /// The notebook's list: Euler 100, ancestral 100, Heun 50 and 20, Heun 20 with churn, LMS 20. The smoke preset takes a
 /// tenth of the steps.
 pub fn notebook_settings(preset: Preset) -> Vec<Setting> {
-    let setting = |sampler, steps| Setting::notebook(sampler, preset.steps(steps));
-    let heun = |s_churn| Sampler::Heun { churn: churn(s_churn) };
-    vec![
-        setting(Sampler::Euler, 100),
-        setting(Sampler::EulerAncestral { eta: 0.5 }, 100),
-        setting(heun(0.0), 50),
-        setting(heun(0.0), 20),
-        setting(heun(0.5), 20),
-        setting(Sampler::Lms { order: 4 }, 20),
-    ]
+    let all: [(Sampler, usize); 6] = [
+        (Euler::default().into(), 100),
+        (EulerAncestral { eta: 0.5, ..EulerAncestral::default() }.into(), 100),
+        (Heun::default().into(), 50),
+        (Heun::default().into(), 20),
+        (Heun { s_churn: 0.5, ..Heun::default() }.into(), 20),
+        (Lms::default().into(), 20),
+    ];
+    all.map(|(sampler, steps)| Setting::notebook(sampler, preset.steps(steps))).into()
 }
 
 /// Heun with 18 steps at each ρ.
@@ -115,6 +119,10 @@ pub fn rho_settings(preset: Preset) -> Vec<Setting> {
         Preset::Smoke => (3, &[1.0, 7.0]),
         _ => (18, &[1.0, 3.0, 5.0, 7.0, 9.0, 11.0]),
     };
-    let heun = Sampler::Heun { churn: churn(0.0) };
-    rhos.iter().map(|&rho| Setting { rho, ..Setting::notebook(heun, steps) }).collect()
+    let at = |&rho: &f64| {
+        let mut setting = Setting::notebook(Heun::default(), steps);
+        setting.sigma_steps.spacing = Spacing::Karras { rho };
+        setting
+    };
+    rhos.iter().map(at).collect()
 }

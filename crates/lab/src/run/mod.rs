@@ -1,10 +1,14 @@
 //! A run: its folder, its log, and what is written down about it.
 
-use crate::interrupt;
-use crate::options::{RunOptions, Settings};
-use crate::program::can_be_resumed;
-use crate::progress::LogWriter;
-use crate::sampling::Batches;
+pub mod interrupt;
+pub mod options;
+pub mod program;
+pub mod progress;
+
+use self::options::{RunOptions, Settings};
+use self::program::can_be_resumed;
+use self::progress::LogWriter;
+use crate::evaluate::draw::Batches;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use elucidate_core::data::FashionMnist;

@@ -1,8 +1,8 @@
 //! A run's model folder, and models that were trained before.
 
-use crate::options::{Preset, RunOptions, Settings};
 use crate::run::Run;
-use crate::training::{Recipe, train};
+use crate::run::options::{Preset, RunOptions, Settings};
+use crate::train::recipe::{Recipe, train};
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use elucidate_core::files;

@@ -1,7 +1,7 @@
 //! The model that reads the noise level off an image: trained by 22_noise_pred, used by 22_no_t.
 
-use crate::model::{MODEL, check_experiment, describe, half_precision, saved, training, uses};
 use crate::run::Run;
+use crate::train::model::{MODEL, check_experiment, describe, half_precision, saved, training, uses};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;

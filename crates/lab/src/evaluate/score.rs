@@ -1,12 +1,12 @@
 //! Scoring samples, and the table that the scores go into.
 
-use crate::interrupt;
-use crate::options::Settings;
-use crate::pictures::sample_grid;
-use crate::progress::bar;
+use crate::evaluate::draw::{Described, Drawn};
+use crate::evaluate::pictures::sample_grid;
+use crate::evaluate::yardsticks;
 use crate::run::Run;
-use crate::sampling::Described;
-use crate::yardsticks;
+use crate::run::interrupt;
+use crate::run::options::Settings;
+use crate::run::progress::bar;
 use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
 use elucidate_core::data::PixelRange;
@@ -197,7 +197,7 @@ impl Table {
         setting: &impl Described,
         n: usize,
         keep: Keep,
-        draw: impl Fn(&Streams, &(dyn Fn(usize) + Sync)) -> Result<Tensor>,
+        draw: impl Fn(&Streams, &(dyn Fn(usize) + Sync)) -> Result<Drawn>,
     ) -> Result<()> {
         let mut described = SampleRow::default();
         setting.describe(&mut described);
@@ -218,8 +218,8 @@ impl Table {
             };
             let progress = bar(&name, n as u64);
             let start = Instant::now();
-            let samples = draw(&Streams::new(seed), &|images| progress.inc(images as u64));
-            let samples = samples.with_context(|| about(run, &name))?;
+            let drawn = draw(&Streams::new(seed), &|images| progress.inc(images as u64));
+            let Drawn { images: samples, nfe } = drawn.with_context(|| about(run, &name))?;
             let seconds = start.elapsed().as_secs_f64();
             progress.finish_and_clear();
             // The row comes last: what has one is whole.
@@ -229,7 +229,7 @@ impl Table {
             if keep.samples {
                 save_samples(run, &file, &samples)?;
             }
-            self.add(run, SampleRow { seconds, ..described.clone() }, &samples, seed)?;
+            self.add(run, SampleRow { seconds, nfe: Some(nfe), ..described.clone() }, &samples, seed)?;
         }
         Ok(())
     }

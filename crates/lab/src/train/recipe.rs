@@ -1,8 +1,8 @@
 //! Training a model of a run: progress, train.csv, the loss chart, checkpoints.
 
-use crate::interrupt;
-use crate::progress::bar;
 use crate::run::Run;
+use crate::run::interrupt;
+use crate::run::progress::bar;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use elucidate_core::params::{Params, Tensors};

@@ -1,7 +1,7 @@
 //! What every experiment's `main` does: read the options, those of the run that is gone on with, run, say how it ended.
 
-use crate::interrupt::{self, Interrupted};
-use crate::options::RunOptions;
+use crate::run::interrupt::{self, Interrupted};
+use crate::run::options::RunOptions;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;

@@ -1,0 +1,38 @@
+//! Charts that more than one experiment draws, and what charts are made from.
+
+use crate::run::Run;
+use anyhow::Result;
+use elucidate_report::{Series, save_curves};
+use elucidate_samplers::{Levels, Setting};
+use elucidate_schedules::Preconditioning;
+
+/// The value below which `share` of `values`, which must not be empty, lie: the nearest of them.
+pub fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+/// The σ steps of each setting, of settings with the same steps once.
+///
+/// # Errors
+/// When they are impossible, or a file cannot be written.
+pub fn sampling_sigmas(run: &Run, model: &Preconditioning, settings: &[Setting]) -> Result<()> {
+    let mut drawn: Vec<Vec<f64>> = vec![];
+    let mut series = vec![];
+    for setting in settings {
+        let sigmas = setting.sigmas(model)?;
+        if setting.sampler.levels() == Levels::Range || sigmas.len() < 3 || drawn.contains(&sigmas) {
+            continue;
+        }
+        let above_zero = &sigmas[..sigmas.len() - 1];
+        let points = above_zero.iter().enumerate().map(|(i, &s)| (i as f64, s)).collect();
+        let rho = setting.number("rho").map_or_else(String::new, |rho| format!(", ρ {rho}"));
+        series.push(Series::line(format!("{} steps{rho}", setting.sigma_steps.steps), points));
+        drawn.push(sigmas);
+    }
+    if series.is_empty() {
+        return Ok(());
+    }
+    save_curves(run.folder.root(), "sampling_sigma", &series)
+}

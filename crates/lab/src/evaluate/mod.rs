@@ -1,0 +1,8 @@
+//! Evaluation: settings, drawing samples, scoring them, the table.
+
+pub mod draw;
+pub mod figures;
+pub mod one_setting;
+pub mod pictures;
+pub mod score;
+mod yardsticks;

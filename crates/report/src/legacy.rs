@@ -1,0 +1,61 @@
+//! Rows of versions before schema 4, which had no canonical text of their setting: it is made from their columns, as the samplers'
+//! crate would write it now.
+
+use crate::record::SampleRow;
+use std::fmt::Write;
+
+/// The canonical text of a row's setting.
+pub(crate) fn setting(row: &SampleRow) -> String {
+    let mut text = row.sampler.clone();
+    for (option, value, _) in options(row) {
+        let _ = write!(text, " {option}={value}");
+    }
+    text
+}
+
+/// The text without what is at its default.
+pub(crate) fn label(row: &SampleRow) -> String {
+    let mut text = row.sampler.clone();
+    for (option, value, default) in options(row) {
+        let _ = match option {
+            "steps" => write!(text, " {value}"),
+            _ if value == default => Ok(()),
+            _ => write!(text, " {option}={value}"),
+        };
+    }
+    text
+}
+
+/// Each option with its value and its default, in the order of the canonical text.
+fn options(row: &SampleRow) -> Vec<(&'static str, String, &'static str)> {
+    let number = |value: Option<f64>, default: f64| value.unwrap_or(default).to_string();
+    let mut all = vec![("steps", row.steps.unwrap_or(20).to_string(), "")];
+    let fixed = |option, value: &'static str| (option, value.to_string(), value);
+    match row.sampler.as_str() {
+        "euler" | "heun" => {
+            all.push(("s_churn", number(row.s_churn, 0.0), "0"));
+            all.extend([fixed("s_tmin", "0"), fixed("s_tmax", "inf"), fixed("s_noise", "1")]);
+        }
+        "euler_ancestral" => {
+            all.push(("eta", number(row.eta, 1.0), "1"));
+            all.push(fixed("s_noise", "1"));
+        }
+        "lms" => all.push(("order", row.order.unwrap_or(4).to_string(), "4")),
+        "ddim" => {
+            // The lesson's: its clamp is wider where the noise level is estimated.
+            let clamp =
+                if row.variant.as_deref().is_some_and(|v| v.contains("estimated")) { "4" } else { "3" };
+            all.push(("eta", number(row.eta, 1.0), "1"));
+            all.extend([("clamp", clamp.to_string(), "inf"), ("floor", "0.01".to_string(), "0")]);
+            all.extend([("scale", "0.5".to_string(), "1"), ("spacing", "ddim".to_string(), "karras")]);
+        }
+        _ => {}
+    }
+    if row.sampler != "ddim" {
+        all.push(fixed("spacing", "karras"));
+        all.push(("rho", number(row.rho, 7.0), "7"));
+    }
+    all.push(("sigma_min", number(row.sigma_min, 0.01), "0.01"));
+    all.push(("sigma_max", number(row.sigma_max, 80.0), "80"));
+    all
+}
