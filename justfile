@@ -31,6 +31,11 @@ exp-22-no-t *ARGS: data
 exp-23-karras *ARGS: data
     cargo run --release -p exp-23-karras -- "$@"
 
+# Any prediction, noise schedule, scale of the data and sampler (just exp-design-space --prediction v --schedule "sigmoid tau=0.9")
+[group('experiments')]
+exp-design-space *ARGS: data
+    cargo run --release -p exp-design-space -- "$@"
+
 # Which settings of runs differ by more than their errors; of one run, its settings (just compare RUN RUN…)
 [group('results')]
 compare *ARGS:

@@ -27,7 +27,7 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
         "model/diffusion_pytorch_model.safetensors",
         "noised.png",
         "sampling_sigma.png",
-        "samples_ddim_10_eta_1.png",
+        "samples_ddim_10_clamp=3_floor=0.01_scale=0.5_spacing=ddim.png",
         "schedule_alpha_bar.csv",
         "schedule_alpha_bar.png",
         "schedule_log_snr.png",
@@ -52,10 +52,10 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
 #[test]
 fn one_setting_alone_gives_the_same_figures_with_any_number_of_threads() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let fid = |name: &str, sampler: &str, threads: &str, model: Option<&Path>| -> Result<Vec<u64>> {
+    let fid = |name: &str, setting: &str, threads: &str, model: Option<&Path>| -> Result<Vec<u64>> {
         let out = dir.path().join(name);
         let mut command = smoke(&out);
-        command.args(["--sampler", sampler, "--steps", "3", "--eta", "1", "--threads", threads]);
+        command.args(["--setting", setting, "--threads", threads]);
         if let Some(model) = model {
             command.arg("--checkpoint").arg(model);
         }
@@ -64,11 +64,11 @@ fn one_setting_alone_gives_the_same_figures_with_any_number_of_threads() -> Resu
         assert_eq!(rows.len(), 5);
         Ok(rows.iter().map(|row| row.fid.to_bits()).collect())
     };
-    let one = fid("one", "ddim", "1", None)?;
-    assert_eq!(one, fid("two", "ddim", "2", None)?);
+    let one = fid("one", "ddim 3 eta=0.9", "1", None)?;
+    assert_eq!(one, fid("two", "ddim 3 eta=0.9", "2", None)?);
     let model = dir.path().join("one/model");
-    assert_eq!(one, fid("again", "ddim", "2", Some(&model))?);
-    assert_ne!(one[4], fid("euler", "euler", "2", Some(&model))?[4]);
+    assert_eq!(one, fid("again", "ddim 3 eta=0.9", "2", Some(&model))?);
+    assert_ne!(one[4], fid("euler", "euler 3", "2", Some(&model))?[4]);
     Ok(())
 }
 

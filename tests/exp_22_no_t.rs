@@ -38,7 +38,7 @@ fn a_smoke_run_with_the_other_notebooks_models_leaves_everything_in_its_folder()
         "read_off_brightened.png",
         "loss.png",
         "model/config.json",
-        "samples_ddim_10_eta_1_estimated.png",
+        "samples_ddim_10_estimated.png",
     ];
     has_files(&out, &names);
     let rows: Vec<SampleRow> = read_csv(&out.join("samples.csv"))?;

@@ -9,10 +9,11 @@ use elucidate_core::rng::Streams;
 use elucidate_core::train::{Event, Shard, TrainOptions, Trainer};
 use elucidate_core::unet::UNet2DModel;
 use elucidate_kernels::{Vectors, limit_vectors};
-use elucidate_lab::evaluate::draw::{Batches, Setting, draw};
+use elucidate_lab::evaluate::draw::{Batches, draw};
 use elucidate_lab::run::options::{RunOptions, Settings};
 use elucidate_lab::train::recipe::shard_on_cpu;
-use elucidate_samplers::Sampler;
+use elucidate_samplers::{Euler, Preconditioned, Setting};
+use elucidate_schedules::{NoiseInput, Preconditioning};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -210,12 +211,14 @@ fn sample(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> 
     let config = settings.unet();
     let (_, params) = Params::init(&streams, &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
     let model = UNet2DModel::new(&config, frozen(&params.snapshot()?, &Device::Cpu))?;
-    let denoiser = |x: &Tensor, sigma: &Tensor| model.forward(x, sigma);
-    let setting = Setting::notebook(Sampler::Euler, 2);
+    let preconditioning = Preconditioning::edm(0.66, NoiseInput::Sigma);
+    let denoiser = Preconditioned::new(|x: &Tensor, time: &Tensor| model.forward(x, time), preconditioning);
+    let setting = Setting::notebook(Euler::default(), 2);
     let round = || -> Result<usize> {
         let n = 2 * settings.batch_size;
-        draw(&denoiser, &setting, &streams, n, &Batches::new(&Device::Cpu, None), &|_| ())?;
-        Ok(n * setting.nfe())
+        let batches = Batches::new(&Device::Cpu, None);
+        let drawn = draw(&denoiser, &preconditioning, &setting, &streams, n, &batches, &|_| ())?;
+        Ok(n * drawn.nfe)
     };
     round()?;
     let memory = memory_held()?;

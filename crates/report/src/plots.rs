@@ -39,6 +39,15 @@ const CURVES: &[Curves] = &[
             "mean squared error of the network",
         )
     },
+    Curves {
+        x_scale: Scale::Log,
+        ..log_y(
+            "error_by_sigma",
+            "Error of the denoised image by noise level",
+            "σ",
+            "root mean squared error of D(x; σ)",
+        )
+    },
     log_y("sampling_sigma", "Noise levels of sampling", "step", "σ"),
     even("schedule_alpha_bar", "Cosine schedule: ᾱ", "t", "ᾱ"),
     even("schedule_log_snr", "Cosine schedule: log SNR = ln ᾱ/(1−ᾱ)", "t", "log SNR"),

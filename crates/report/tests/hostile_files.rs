@@ -279,7 +279,7 @@ fn refused(rows: &[SampleRow], what: &str) -> Result<()> {
 #[test]
 fn rows_that_would_be_counted_wrongly_are_refused() -> Result<()> {
     let row = sample_row;
-    refused(&[row(), row()], "heun 20, churn 0.5 has two rows of seed 3")?;
+    refused(&[row(), row()], "heun 20 s_churn=0.5 has two rows of seed 3")?;
     refused(&[SampleRow { fid: f64::NAN, ..row() }], "row 1: fid is NaN")?;
     refused(&[row(), SampleRow { kid: 1e308, ..row() }], "row 2: kid is 1e308")?;
     refused(&[SampleRow { rho: Some(f64::INFINITY), ..row() }], "rho is inf")?;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod choice;
 mod denoiser;
 mod dpm_solver;
 mod noise;
@@ -8,6 +9,7 @@ mod registry;
 mod sampling;
 mod setting;
 
+pub use choice::{ChoiceError, parse_choice};
 pub use denoiser::{Denoiser, Preconditioned, TrainingBatch};
 pub use noise::{BrownianPaths, ImageNoise, NoiseSource};
 pub use options::{Domain, OptionInfo};

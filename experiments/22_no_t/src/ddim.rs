@@ -80,6 +80,9 @@ impl DdimSetting {
 impl Described for DdimSetting {
     fn describe(&self, row: &mut SampleRow) {
         self.in_sigma().describe(row);
+        // The clamp, the floor and the scale are the lesson's throughout, and go without saying.
+        let eta = if self.options.eta == 1.0 { String::new() } else { format!(" eta={}", self.options.eta) };
+        row.label = Some(format!("ddim {}{eta}", self.steps));
         row.nfe = Some(self.steps);
         row.variant = self.variant();
     }

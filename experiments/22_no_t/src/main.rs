@@ -8,8 +8,6 @@ use along::{Model, Trace};
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use ddim::{DdimSetting, EpsModel, draw_ddim};
-use elucidate_core::train::Shard;
-use elucidate_core::unet::UNet2DModel;
 use elucidate_lab::evaluate::draw::Described;
 use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
@@ -44,9 +42,7 @@ fn run(options: &Options) -> Result<()> {
     // This notebook's model: trained as 22_cosine's was, but t is always 0.
     let told = Objective::new(&run, Choices::lesson_eps(true));
     let not_told = Objective::new(&run, Choices::lesson_eps(false));
-    let training_loss = |model: &UNet2DModel, shard: &Shard| not_told.training_loss(model, shard);
-    let test_loss = |model: &UNet2DModel| not_told.test_loss(model);
-    let (_, no_t) = model::obtain(&mut run, &options.run, &own, training_loss, test_loss)?;
+    let (_, no_t) = model::obtain(&mut run, &options.run, &own, &not_told)?;
     run.phase("losses on the same test noise", |run| {
         run.figure("test loss without t", not_told.test_loss(&no_t)?);
         run.figure("test loss of 22_cosine's model, with t", told.test_loss(&cosine)?);

@@ -7,7 +7,6 @@ use elucidate_core::unet::{UNet2DConfig, UNet2DModel};
 use elucidate_lab::evaluate::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
 use elucidate_lab::run::options::Preset;
-use elucidate_lab::train::model::untrained;
 use elucidate_lab::train::objective::{Noised, Objective};
 use elucidate_report::{Role, Series, labelled_rows, picture_grid, save_curves};
 use elucidate_samplers::Denoiser;
@@ -115,7 +114,7 @@ pub fn loss_by_sigma(
     config: &UNet2DConfig,
     after: &UNet2DModel,
 ) -> Result<()> {
-    let (before, _) = untrained(run, config)?;
+    let (before, _) = objective.networks(config)?;
     let (n, last) = match run.settings.preset {
         Preset::Smoke => (50, 4),
         _ => (500, 16),
@@ -130,7 +129,7 @@ pub fn loss_by_sigma(
     let density = density.map(|s| (s, log_density(objective, s))).collect();
     let series = [
         Series { role: Role::Shade, ..Series::line("training density of ln σ", density) },
-        Series::line("before training", losses(&before)?),
+        Series::line("before training", losses(&before.model)?),
         Series::line("after training", losses(after)?),
     ];
     save_curves(run.folder.root(), "loss_by_sigma", &series)

@@ -5,8 +5,6 @@ mod options;
 
 use anyhow::Result;
 use elucidate_core::data::PixelRange;
-use elucidate_core::train::Shard;
-use elucidate_core::unet::UNet2DModel;
 use elucidate_lab::evaluate::draw::draw;
 use elucidate_lab::evaluate::figures::sampling_sigmas;
 use elucidate_lab::evaluate::score::{Keep, Table};
@@ -28,7 +26,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     options.edm.check()?;
-    let own_settings = options.own.settings(options.edm.preconditioning().sigma_max())?;
+    let own_settings = options.own.settings(&options.edm.choices().preconditioning)?;
     let (mut run, edm) = Run::begin(&options.run, Options::EXPERIMENT, options.edm.clone(), preset)?;
     let objective = Objective::new(&run, edm.choices());
     let preconditioning = objective.choices.preconditioning;
@@ -43,9 +41,7 @@ fn run(options: &Options) -> Result<()> {
     })?;
 
     // The model: trained here, or made before.
-    let training_loss = |model: &UNet2DModel, shard: &Shard| objective.training_loss(model, shard);
-    let test_loss = |model: &UNet2DModel| objective.test_loss(model);
-    let (config, model) = model::obtain(&mut run, &options.run, &edm, training_loss, test_loss)?;
+    let (config, model) = model::obtain(&mut run, &options.run, &edm, &objective)?;
     let denoiser = objective.denoiser(&model);
 
     // One step of denoising, and where the model is good.

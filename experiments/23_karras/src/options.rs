@@ -5,9 +5,9 @@ use clap::{Args, Parser, ValueEnum};
 use elucidate_lab::evaluate::one_setting::OneSetting;
 use elucidate_lab::run::options::{Preset, RunOptions};
 use elucidate_lab::run::program::CommandLine;
-use elucidate_lab::train::objective::Choices;
+use elucidate_lab::train::objective::{Choices, LossWeightName};
 use elucidate_samplers::{Euler, EulerAncestral, Heun, Lms, Sampler, Setting};
-use elucidate_schedules::{LossWeight, NoiseInput, Preconditioning, Spacing, TrainingNoise};
+use elucidate_schedules::{NoiseInput, Preconditioning, Spacing, TrainingNoise};
 use serde::{Deserialize, Serialize};
 
 /// Train the UNet on Fashion-MNIST with Karras preconditioning, sample with every sampler, score with FID and KID.
@@ -50,21 +50,21 @@ pub struct EdmOptions {
     #[arg(long)]
     #[serde(default)]
     pub stratified: bool,
+
+    /// How errors at each sigma count in training; unit is the notebook's
+    #[arg(long, value_enum, default_value_t = LossWeightName::Unit)]
+    #[serde(default)]
+    pub loss_weight: LossWeightName,
 }
 
 impl EdmOptions {
-    /// Karras's preconditioning with these options.
-    pub fn preconditioning(&self) -> Preconditioning {
-        Preconditioning::edm(self.sigma_data, self.noise_input.into())
-    }
-
     /// The notebook's choices, but for these options.
     pub fn choices(&self) -> Choices {
         Choices {
-            preconditioning: self.preconditioning(),
+            preconditioning: Preconditioning::edm(self.sigma_data, self.noise_input.into()),
             training_noise: TrainingNoise::default(),
             stratified: self.stratified,
-            loss_weight: LossWeight::Unit,
+            loss_weight: self.loss_weight.into(),
         }
     }
 

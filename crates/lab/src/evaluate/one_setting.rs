@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use elucidate_samplers::{Sampler, Setting, SettingError};
+use elucidate_schedules::Preconditioning;
 
 /// Settings to be sampled instead of the notebook's: `--setting TEXT`, any number of times, and `--sampler` with its options. The options
 /// are those of all samplers, by their names there.
@@ -16,11 +17,12 @@ pub struct OneSetting {
 const HEADING: &str = "Settings of one's own";
 
 impl OneSetting {
-    /// The settings that are asked for, if any are; `sigma_max` is where the model begins by default.
+    /// The settings that are asked for, if any are, for a model that begins at its largest σ by default.
     ///
     /// # Errors
-    /// One line that names the option or the word that is impossible, and what there is.
-    pub fn settings(&self, sigma_max: f64) -> Result<Option<Vec<Setting>>> {
+    /// One line that names the option or the word that is impossible, and what there is; also where the noise levels would not fall.
+    pub fn settings(&self, model: &Preconditioning) -> Result<Option<Vec<Setting>>> {
+        let sigma_max = model.sigma_max();
         let mut settings = vec![];
         for text in &self.texts {
             settings.push(Setting::parse(text, sigma_max).map_err(|e| anyhow!("--setting {text:?}: {e}"))?);
@@ -29,6 +31,7 @@ impl OneSetting {
             let setting = Setting::from_options(sampler, &self.options, sigma_max);
             settings.push(setting.map_err(|error| anyhow!(as_option(error)))?);
         }
+        settings.iter().try_for_each(|setting| setting.sigmas(model).map(|_| ()))?;
         Ok((!settings.is_empty()).then_some(settings))
     }
 

@@ -5,3 +5,4 @@ pub mod model;
 pub mod noise_level;
 pub mod objective;
 pub mod recipe;
+pub mod uncertainty;

@@ -2,13 +2,14 @@
 
 use crate::run::Run;
 use crate::run::options::{Preset, RunOptions, Settings};
+use crate::train::objective::Objective;
 use crate::train::recipe::{Recipe, train};
+use crate::train::uncertainty::Uncertainty;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use elucidate_core::files;
-use elucidate_core::params::{Params, Tensors, frozen};
-use elucidate_core::train::Shard;
-use elucidate_core::unet::{UNet2DConfig, UNet2DModel, WEIGHTS, load_model, notebook_init, save_model};
+use elucidate_core::params::{Tensors, frozen};
+use elucidate_core::unet::{UNet2DConfig, UNet2DModel, WEIGHTS, load_model, save_model};
 use elucidate_report::{OtherModel, RunRecord, read_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -32,8 +33,8 @@ struct Training<T> {
     own: T,
 }
 
-/// The run's UNet: trained here and saved, or made before where `--checkpoint` names its folder. `own` are the
-/// experiment's own options; the losses are those of [`train`], of a model.
+/// The run's UNet: trained here on `objective` and saved, or made before where `--checkpoint` names its folder. `own` are the
+/// experiment's own options.
 ///
 /// # Errors
 /// When the training fails, the model in the folder is another one, or a file cannot be read or written.
@@ -41,8 +42,7 @@ pub fn obtain<T: Serialize + DeserializeOwned + PartialEq>(
     run: &mut Run,
     options: &RunOptions,
     own: &T,
-    training_loss: impl Fn(&UNet2DModel, &Shard) -> candle_core::Result<Tensor> + Sync,
-    test_loss: impl Fn(&UNet2DModel) -> candle_core::Result<f64>,
+    objective: &Objective,
 ) -> Result<(UNet2DConfig, UNet2DModel)> {
     let (config, weights) = match (&options.checkpoint, saved(run, WEIGHTS)) {
         (Some(dir), _) => load(run, dir, own)?,
@@ -53,19 +53,7 @@ pub fn obtain<T: Serialize + DeserializeOwned + PartialEq>(
         }
         (None, None) => {
             let config = run.settings.unet();
-            let weights = run.phase("training", |run| {
-                let (model, params) = untrained(run, &config)?;
-                run.record.parameters = params.count();
-                info!("{} parameters", params.count());
-                let device = run.device.clone();
-                train(
-                    run,
-                    &params,
-                    Recipe::default(),
-                    |shard| training_loss(&model, shard),
-                    |weights| test_loss(&UNet2DModel::new(&config, frozen(weights, &device))?),
-                )
-            })?;
+            let weights = run.phase("training", |run| trained(run, &config, objective))?;
             let weights = save(run, &config, &weights, own)?;
             (config, weights)
         }
@@ -74,14 +62,21 @@ pub fn obtain<T: Serialize + DeserializeOwned + PartialEq>(
     Ok((config, model))
 }
 
-/// A UNet as it is before training, with the notebook's initialisation, and its parameters.
-///
-/// # Errors
-/// Those of the device.
-pub fn untrained(run: &Run, config: &UNet2DConfig) -> Result<(UNet2DModel, Params)> {
-    let (model, params) = Params::init(&run.streams, &run.device, |vb| UNet2DModel::new(config, vb))?;
-    notebook_init(&params, &run.streams)?;
-    Ok((model, params))
+/// The averaged weights of a UNet that was trained on `objective`.
+fn trained(run: &mut Run, config: &UNet2DConfig, objective: &Objective) -> Result<Tensors> {
+    let (networks, params) = objective.networks(config)?;
+    run.record.parameters = params.count();
+    info!("{} parameters", params.count());
+    let device = run.device.clone();
+    let mut weights = train(
+        run,
+        &params,
+        Recipe::default(),
+        |shard| objective.training_loss(&networks, shard),
+        |weights| objective.test_loss(&UNet2DModel::new(config, frozen(weights, &device))?),
+    )?;
+    weights.retain(|name, _| !name.starts_with(Uncertainty::PREFIX));
+    Ok(weights)
 }
 
 /// The UNet of the folder `dir`, which `experiment` trained, and what the command line calls it: `option`. It is written

@@ -2,15 +2,19 @@
 
 use super::images::{Images, numbers};
 use super::recipe::mean_over_images;
+use super::uncertainty::Uncertainty;
 use crate::run::Run;
 use candle_core::{Device, Result, Tensor};
+use clap::ValueEnum;
 use elucidate_core::data::{PixelRange, Split};
+use elucidate_core::params::Params;
 use elucidate_core::train::Shard;
-use elucidate_core::unet::UNet2DModel;
+use elucidate_core::unet::{UNet2DConfig, UNet2DModel, notebook_init};
 use elucidate_samplers::{Preconditioned, TrainingBatch};
 use elucidate_schedules::{LossWeight, Preconditioning, TrainingNoise, stratified};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
 
 /// The choices of a training (Karras 2022, table 1).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,6 +27,35 @@ pub struct Choices {
     pub stratified: bool,
     /// How errors at each σ count.
     pub loss_weight: LossWeight,
+}
+
+/// [`LossWeight`] on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossWeightName {
+    /// 1, on what the network predicts.
+    #[default]
+    Unit,
+    /// Karras's λ on the error of D.
+    Edm,
+    /// min(SNR, 5) on the error of D.
+    MinSnr,
+    /// 1/(σ² + σ_data²) on the error of D.
+    SoftMinSnr,
+    /// Learned (EDM2).
+    Learned,
+}
+
+impl From<LossWeightName> for LossWeight {
+    fn from(name: LossWeightName) -> Self {
+        match name {
+            LossWeightName::Unit => Self::Unit,
+            LossWeightName::Edm => Self::Edm,
+            LossWeightName::MinSnr => Self::MinSnr,
+            LossWeightName::SoftMinSnr => Self::SoftMinSnr,
+            LossWeightName::Learned => Self::Learned,
+        }
+    }
 }
 
 impl Choices {
@@ -43,6 +76,15 @@ pub struct Objective {
     /// The choices.
     pub choices: Choices,
     images: Images,
+}
+
+/// What is trained: the UNet and, where the weight of errors is learned, what learns it.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    /// The UNet.
+    pub model: UNet2DModel,
+    /// u(σ) of [`LossWeight::Learned`].
+    pub uncertainty: Option<Uncertainty>,
 }
 
 /// Noised images: what the network is given, and where they come from.
@@ -118,20 +160,38 @@ impl Objective {
     ///
     /// # Errors
     /// When the network fails.
-    pub fn training_loss(&self, model: &UNet2DModel, shard: &Shard) -> Result<Tensor> {
+    pub fn training_loss(&self, networks: &Networks, shard: &Shard) -> Result<Tensor> {
         let positions: Vec<u64> = shard.positions.clone().collect();
         let place = |k: u64| {
-            let first = (k - shard.batch.start) as usize;
-            self.choices.stratified.then_some((first, (shard.batch.end - shard.batch.start) as usize))
+            let size = (shard.batch.end - shard.batch.start) as usize;
+            self.choices.stratified.then_some(((k - shard.batch.start) as usize, size))
         };
         let sigmas = positions.iter().map(|&k| self.sigma("training", k, place(k))).collect();
         let noised =
             self.noised_at(&self.images.data.train, shard.indices, &positions, "training", sigmas)?;
         if self.choices.loss_weight == LossWeight::Unit {
-            return mean_squared_error(model, &noised.batch);
+            return mean_squared_error(&networks.model, &noised.batch);
         }
-        let errors = squared_error(model, &noised.batch)?.flatten_from(1)?.mean(1)?;
-        (errors * self.weights(&noised.sigmas)?)?.mean_all()
+        let errors = squared_error(&networks.model, &noised.batch)?.flatten_from(1)?.mean(1)?;
+        match &networks.uncertainty {
+            Some(uncertainty) => uncertainty.loss(&errors, &noised.sigmas),
+            None => (errors * self.weights(&noised.sigmas)?)?.mean_all(),
+        }
+    }
+
+    /// The networks that are trained, freshly made, and their parameters.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn networks(&self, config: &UNet2DConfig) -> Result<(Networks, Params)> {
+        let Images { streams, device, .. } = &self.images;
+        let learned = self.choices.loss_weight == LossWeight::Learned;
+        let (networks, params) = Params::init(streams, device, |vb| {
+            let uncertainty = learned.then(|| Uncertainty::new(streams, &vb)).transpose()?;
+            Ok(Networks { model: UNet2DModel::new(config, vb)?, uncertainty })
+        })?;
+        notebook_init(&params, streams)?;
+        Ok((networks, params))
     }
 
     fn weights(&self, sigmas: &[f64]) -> Result<Tensor> {

@@ -1,0 +1,101 @@
+//! The command line of exp-design-space.
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser};
+use elucidate_lab::evaluate::one_setting::OneSetting;
+use elucidate_lab::run::options::RunOptions;
+use elucidate_lab::run::program::CommandLine;
+use elucidate_lab::train::objective::{Choices, LossWeightName};
+use elucidate_samplers::parse_choice;
+use elucidate_schedules::{NoiseSchedule, Preconditioning, Prediction, TrainingNoise};
+use serde::{Deserialize, Serialize};
+
+/// Train the UNet on Fashion-MNIST with any prediction along any noise schedule at any scale of the data, sample with any
+/// sampler, score with FID and KID.
+///
+/// Everything lands in the run's folder: run.json, train.csv, samples.csv, charts and pictures (*.png), model/,
+/// checkpoint/ and log.txt. Without --sampler or --setting, Heun with 20 steps.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "exp-design-space", version)]
+pub struct Options {
+    #[command(flatten)]
+    pub run: RunOptions,
+
+    #[command(flatten)]
+    pub design: DesignOptions,
+
+    #[command(flatten)]
+    pub own: OneSetting,
+}
+
+impl CommandLine for Options {
+    const EXPERIMENT: &'static str = "design_space";
+
+    fn run_options(&mut self) -> &mut RunOptions {
+        &mut self.run
+    }
+}
+
+/// The choices, which training and sampling must agree on.
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+pub struct DesignOptions {
+    /// What the network predicts: edm, ve, eps, v, x0 or flow; edm with its options, as in "edm sigma_data=0.5 mean=-0.4"
+    #[arg(long, default_value = "eps", value_name = "TEXT")]
+    pub prediction: String,
+
+    /// The noise schedule: cosine, sigmoid, linear_alpha_bar, linear_beta, vp, ve, edm or rectified_flow, with its
+    /// options, as in "sigmoid start=-3 end=3 tau=0.9"
+    #[arg(long, default_value = "cosine", value_name = "TEXT")]
+    pub schedule: String,
+
+    /// b: the network sees pixels of [-b,b]
+    #[arg(long, default_value_t = 1.0, value_name = "B", allow_negative_numbers = true)]
+    pub data_scale: f64,
+
+    /// The distribution of noise in training: uniform_time or log_normal, as in "log_normal p_mean=-1.2 p_std=1.2" [default:
+    /// log_normal with edm, else uniform_time]
+    #[arg(long, value_name = "TEXT")]
+    pub training_noise: Option<String>,
+
+    /// Draw a batch's noise levels from as many equal parts of their distribution as it has images, one each
+    #[arg(long)]
+    pub stratified: bool,
+
+    /// How errors at each noise level count
+    #[arg(long, value_enum, default_value_t = LossWeightName::Unit)]
+    pub loss_weight: LossWeightName,
+
+    /// Do not tell the network the time
+    #[arg(long)]
+    pub no_time: bool,
+}
+
+impl DesignOptions {
+    /// What they say.
+    ///
+    /// # Errors
+    /// One line that names the option whose value is impossible.
+    pub fn choices(&self) -> Result<Choices> {
+        let given = |option: &str, text: &str| format!("--{option} {text:?}");
+        let schedule: NoiseSchedule =
+            parse_choice("schedule", &self.schedule).with_context(|| given("schedule", &self.schedule))?;
+        let prediction: Prediction = parse_choice("prediction", &self.prediction)
+            .with_context(|| given("prediction", &self.prediction))?;
+        let training_noise: TrainingNoise = match (&self.training_noise, prediction) {
+            (Some(text), _) => {
+                parse_choice("training_noise", text).with_context(|| given("training-noise", text))?
+            }
+            (None, Prediction::Edm { .. }) => TrainingNoise::default(),
+            (None, _) => TrainingNoise::UniformTime {},
+        };
+        training_noise.check()?;
+        let preconditioning =
+            Preconditioning { prediction, schedule, scale: self.data_scale, told_time: !self.no_time };
+        preconditioning.check()?;
+        if !schedule.largest_sigma().is_finite() {
+            bail!("--schedule {:?} reaches infinite noise at its last time", self.schedule);
+        }
+        let loss_weight = self.loss_weight.into();
+        Ok(Choices { preconditioning, training_noise, stratified: self.stratified, loss_weight })
+    }
+}
