@@ -69,6 +69,8 @@ SETTINGS = [
     "dpmpp_2m",
     "dpmpp_2m_sde",
     "dpmpp_2m_sde eta=0.5 s_noise=0.9 solver_type=heun",
+    "dpmpp_3m_sde",
+    "dpmpp_3m_sde eta=0.5 s_noise=0.9",
 ]
 
 

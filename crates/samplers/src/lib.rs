@@ -33,5 +33,6 @@ registry! {
     "dpmpp_sde" => dpmpp_sde::DpmppSde,
     "dpmpp_2m" => dpmpp_2m::Dpmpp2m,
     "dpmpp_2m_sde" => dpmpp_2m_sde::Dpmpp2mSde,
+    "dpmpp_3m_sde" => dpmpp_3m_sde::Dpmpp3mSde,
     "ddim" => ddim::Ddim,
 }

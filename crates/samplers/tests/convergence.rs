@@ -95,6 +95,8 @@ fn deterministic_samplers_converge_at_their_order() -> Result<()> {
             ("dpmpp_2m", 2.0),
             ("dpmpp_2m_sde eta=0", 2.0),
             ("dpmpp_2m_sde eta=0 solver_type=heun", 2.0),
+            // Of order 3 from exact starting values; its first step, of order 1, caps the whole at 2.
+            ("dpmpp_3m_sde eta=0", 2.0),
             ("lms order=1", 1.0),
             ("lms order=2", 2.0),
             ("lms order=3", 3.0),
@@ -171,6 +173,7 @@ fn stochastic_samplers_keep_the_datas_variance() -> Result<()> {
         ("dpmpp_sde", 300),
         ("dpmpp_2m_sde", 300),
         ("dpmpp_2m_sde solver_type=heun", 300),
+        ("dpmpp_3m_sde", 300),
     ] {
         let sampler = sampler(text);
         let sigmas = karras(steps, 0.002, 80.0);
