@@ -42,7 +42,10 @@ impl Sample for DpmFast {
         let (from, end) = (-sigmas[0].ln(), -sigmas[1].ln());
         let orders = self.orders();
         for (i, &order) in orders.iter().enumerate() {
-            let at = |i: usize| from + (end - from) * i as f64 / orders.len() as f64;
+            let at = |i: usize| match i == orders.len() {
+                true => end,
+                false => from + (end - from) * i as f64 / orders.len() as f64,
+            };
             let (lambda, next) = (at(i), at(i + 1));
             let (lambda_down, sigma_up) = down(lambda, next, end, self.eta);
             let eps = eps(sampling, &x, lambda)?;
