@@ -51,6 +51,8 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
         "loss_by_sigma.png",
         "model/config.json",
         "model/diffusion_pytorch_model.safetensors",
+        "nearest.csv",
+        "nearest.png",
         "noised_and_targets.png",
         "pure_noise_denoised.png",
         "sampling_sigma.png",

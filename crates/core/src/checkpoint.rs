@@ -1,10 +1,10 @@
 //! What going on with a training needs, in one safetensors file.
 
 use crate::files;
+use crate::history::{EpochRecord, EpochSoFar, TrainOptions};
 use crate::optim::AdamState;
 use crate::params::{Params, Tensors};
 use crate::rng::Streams;
-use crate::train::{EpochRecord, EpochSoFar, TrainOptions};
 use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod device;
 pub mod files;
+pub mod history;
 pub mod nn;
 pub mod optim;
 pub mod params;

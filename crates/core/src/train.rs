@@ -1,42 +1,17 @@
 //! The trainer: it knows nothing of diffusion, prints nothing, and goes on from a checkpoint bit for bit.
 
 use crate::checkpoint::{Checkpoint, CheckpointError, previous};
+use crate::history::{EpochRecord, EpochSoFar, TrainOptions};
 use crate::optim::{Adam, OneCycle};
 use crate::params::{Params, Tensors};
 use crate::rng::Streams;
 use candle_core::{Device, Tensor};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-/// How to train.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrainOptions {
-    /// Passes over the examples, at least 1.
-    pub epochs: usize,
-    /// Examples in a step, at least 1; an epoch's last step may have fewer.
-    pub batch_size: usize,
-    /// Examples in a shard: a batch is cut into shards, each with its own graph on its own core, and their gradients
-    /// are summed in order. It fixes the order of sums, so results do not depend on the number of threads.
-    pub shard_size: usize,
-    /// Peak of the one-cycle learning rate.
-    pub max_lr: f64,
-    /// Adam's ε.
-    pub adam_eps: f64,
-    /// Decay of the weights' average, in [0, 1); at 0 the average is the last weights.
-    pub ema_decay: f64,
-}
-
-impl TrainOptions {
-    /// Steps in an epoch over `examples` examples; the last one may be smaller.
-    pub fn steps_per_epoch(&self, examples: usize) -> usize {
-        examples.div_ceil(self.batch_size)
-    }
-}
 
 /// Where a training's checkpoint is kept, and how often it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,36 +31,6 @@ pub struct Shard<'a> {
     pub positions: Range<u64>,
     /// The places of the whole batch.
     pub batch: Range<u64>,
-}
-
-/// A row of the training's history: one epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// Epochs done, from 1.
-    pub epoch: usize,
-    /// Steps done.
-    pub step: usize,
-    /// Examples seen.
-    pub images: u64,
-    /// Learning rate of the last step.
-    pub lr: f64,
-    /// Mean training loss over the epoch.
-    pub train_loss: f64,
-    /// What `evaluate` found with the average of the weights.
-    pub test_loss: f64,
-    /// Examples a second while training, evaluation left out.
-    pub images_per_second: f64,
-    /// Seconds of training since the run began, evaluation included; pauses between a stop and its resumption left out.
-    pub seconds: f64,
-}
-
-/// What is known of an epoch before its end.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct EpochSoFar {
-    /// Sum of the examples' losses.
-    pub loss_sum: f64,
-    /// Seconds of training.
-    pub seconds: f64,
 }
 
 /// A step's progress.

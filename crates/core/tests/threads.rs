@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
+use elucidate_core::history::TrainOptions;
 use elucidate_core::params::Params;
 use elucidate_core::rng::Streams;
-use elucidate_core::train::{Shard, TrainOptions, Trainer};
+use elucidate_core::train::{Shard, Trainer};
 use elucidate_core::unet::{UNet2DConfig, UNet2DModel};
 
 #[test]

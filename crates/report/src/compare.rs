@@ -2,8 +2,9 @@
 
 use crate::charts::{Dot, DotChart, DotSet};
 use crate::plots::label_among;
-use crate::record::{SampleRow, ScoredRun};
-use crate::summary::{Figure, Summary, check_comparable};
+use crate::record::SampleRow;
+use crate::scored::{ScoredRun, check_comparable};
+use crate::summary::{Figure, Summary};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};

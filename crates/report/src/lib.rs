@@ -5,9 +5,10 @@ mod charts;
 mod compare;
 mod files;
 mod grid;
-mod legacy;
 mod plots;
 mod record;
+mod scored;
+mod setting;
 mod summary;
 
 pub use charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, ShareTable};
@@ -17,7 +18,6 @@ pub use grid::{Picture, labelled_rows, picture_grid};
 pub use plots::{
     draw_charts, draw_samples, fid_by_rho, fid_by_sampler, read_curves, save_curves, save_training,
 };
-pub use record::{
-    OtherModel, RunRecord, SCHEMA_VERSION, SampleRow, ScoredRun, Session, TrainRow, git_revision,
-};
-pub use summary::{Estimate, Figure, Summary, check_comparable};
+pub use record::{OtherModel, RunRecord, SCHEMA_VERSION, SampleRow, Session, TrainRow, git_revision};
+pub use scored::{ScoredRun, check_comparable};
+pub use summary::{Estimate, Figure, Summary};

@@ -3,7 +3,8 @@
 
 use crate::charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, ShareTable};
 use crate::files::{is_there, read_csv, write_csv};
-use crate::record::{SampleRow, ScoredRun, TrainRow, class_counts};
+use crate::record::{SampleRow, TrainRow, class_counts};
+use crate::scored::ScoredRun;
 use crate::summary::{Estimate, Figure, Summary};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,9 @@
 //! What is written down about a run and about each of its measurements.
 
-use crate::files::{check_text, read_csv, read_json};
-use crate::legacy;
-use crate::summary::Summary;
+use crate::files::{check_text, read_json};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,9 +11,6 @@ use std::process::Command;
 /// columns of samples.csv behind `variant`, `role` and `std_err` of the charts' CSVs, and rows of more than one seed. 3
 /// added `resumed` and `models` of run.json. 4 added the columns `setting` and `label`.
 pub const SCHEMA_VERSION: u32 = 4;
-
-/// The most rows of samples.csv: each takes seconds to measure.
-const MOST_ROWS: usize = 10_000;
 
 /// The largest figure: sums of its squares are still numbers.
 const LARGEST: f64 = 1e100;
@@ -95,51 +90,13 @@ pub struct SampleRow {
 }
 
 impl SampleRow {
-    /// The setting as charts and tables call it, as in `heun 20 s_churn=0.5`.
-    pub fn label(&self) -> String {
-        let label = match self.sampler.as_str() {
-            "real" => "real images".to_string(),
-            name => match (name.strip_prefix("real_noise_"), name.strip_prefix("real_blur_")) {
-                (Some(std), _) => format!("real + noise {std}"),
-                (_, Some(pixels)) => format!("real, blurred by {pixels} pixels"),
-                _ => self.label.clone().unwrap_or_else(|| legacy::label(self)),
-            },
-        };
-        self.with_variant(label)
-    }
-
-    /// What tells a setting from another one, whatever the seed, the model and the number of samples.
-    pub fn setting(&self) -> String {
-        let setting = match self.is_real() {
-            true => self.sampler.clone(),
-            false => self.setting.clone().unwrap_or_else(|| legacy::setting(self)),
-        };
-        self.with_variant(setting)
-    }
-
-    /// As if the setting had no `option`: rows that differ in it alone have one key and one label.
-    pub fn without(&self, option: &str) -> (String, String) {
-        let start = format!("{option}=");
-        let without = |text: String| {
-            text.split(' ').filter(|word| !word.starts_with(&start)).collect::<Vec<_>>().join(" ")
-        };
-        (without(self.setting()), without(self.label()))
-    }
-
-    fn with_variant(&self, text: String) -> String {
-        match &self.variant {
-            Some(variant) => format!("{text}, {variant}"),
-            None => text,
-        }
-    }
-
     /// Whether real images were scored, whole or spoilt, and no sampler's.
     pub fn is_real(&self) -> bool {
         self.sampler.starts_with("real")
     }
 
     /// Refuses what can be neither compared nor drawn.
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let figures = [
             ("fid", Some(self.fid)),
             ("kid", Some(self.kid)),
@@ -292,50 +249,6 @@ impl RunRecord {
         }
         Ok(record)
     }
-}
-
-/// A run that was scored: its run.json and its samples.csv.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ScoredRun {
-    /// run.json.
-    pub record: RunRecord,
-    /// The rows of samples.csv.
-    pub rows: Vec<SampleRow>,
-}
-
-impl ScoredRun {
-    /// Reads the run's folder `run`.
-    ///
-    /// # Errors
-    /// When run.json or samples.csv is missing, damaged, or newer than this program; when samples.csv has more than
-    /// 10,000 rows, two of a setting and seed, or figures that are not finite.
-    pub fn read(run: &Path) -> Result<Self> {
-        let record = RunRecord::read(run)?;
-        let path = run.join("samples.csv");
-        let rows = read_csv(&path)?;
-        check_rows(&rows).with_context(|| format!("{} is damaged", path.display()))?;
-        Ok(Self { record, rows })
-    }
-
-    /// What charts and tables call it: experiment and run.
-    pub fn name(&self) -> String {
-        format!("{}/{}", self.record.experiment, self.record.run)
-    }
-}
-
-/// Refuses rows that can be neither compared nor drawn, and those that would count a seed twice.
-fn check_rows(rows: &[SampleRow]) -> Result<()> {
-    ensure!(rows.len() <= MOST_ROWS, "{} rows, more than {MOST_ROWS}", rows.len());
-    for (i, row) in rows.iter().enumerate() {
-        row.check().with_context(|| format!("row {}", i + 1))?;
-    }
-    for summary in Summary::all(rows) {
-        let mut seeds = HashSet::new();
-        for row in summary.rows() {
-            ensure!(seeds.insert(row.seed), "{} has two rows of seed {}", row.label(), row.seed);
-        }
-    }
-    Ok(())
 }
 
 /// The commit of the folder that the process runs in, with `-dirty` behind it where files differ from it; "unknown"

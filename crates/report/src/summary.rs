@@ -1,7 +1,7 @@
 //! Figures over seeds: means, standard errors, differences.
 
-use crate::record::{SampleRow, ScoredRun};
-use anyhow::{Result, bail};
+use crate::record::SampleRow;
+
 use std::collections::HashMap;
 
 /// A figure of samples.csv that has errors.
@@ -121,37 +121,4 @@ impl<'a> Summary<'a> {
         let std_err = a.std_err.zip(b.std_err).map(|(a, b)| a.hypot(b));
         (Estimate { mean: b.mean - a.mean, std_err }, 0)
     }
-}
-
-/// Refuses runs whose figures cannot be compared: those of another classifier, other data or other test images.
-///
-/// # Errors
-/// One line that names both runs, the column in which they differ and what it holds.
-pub fn check_comparable(runs: &[ScoredRun]) -> Result<()> {
-    let columns = |row: &SampleRow| {
-        [
-            ("classifier_sha256", row.classifier_sha256.clone()),
-            ("data_sha256", row.data_sha256.clone()),
-            ("n_real", row.n_real.to_string()),
-        ]
-    };
-    let mut rows = runs.iter().flat_map(|run| run.rows.iter().map(|row| (run.name(), row)));
-    let Some((first_name, first)) = rows.next() else { return Ok(()) };
-    for (name, row) in rows {
-        for ((column, ours), (_, theirs)) in columns(first).into_iter().zip(columns(row)) {
-            if theirs != ours {
-                bail!(
-                    "{first_name} and {name} cannot be compared: they differ in {column} ({} and {})",
-                    shortened(&ours),
-                    shortened(&theirs)
-                );
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Enough of a checksum to tell it from another.
-fn shortened(text: &str) -> &str {
-    text.get(..12).unwrap_or(text)
 }

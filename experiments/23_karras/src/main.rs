@@ -7,13 +7,14 @@ use anyhow::Result;
 use elucidate_core::data::PixelRange;
 use elucidate_lab::evaluate::draw::draw;
 use elucidate_lab::evaluate::figures::sampling_sigmas;
+use elucidate_lab::evaluate::nearest::{COMPARED, nearest_training_images};
 use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
 use elucidate_lab::run::options::{Preset, Settings};
 use elucidate_lab::run::program::CommandLine;
 use elucidate_lab::train::model;
 use elucidate_lab::train::objective::Objective;
-use elucidate_samplers::Setting;
+use elucidate_samplers::{Heun, Setting};
 use options::{Options, notebook_settings, rho_settings};
 use std::process::ExitCode;
 
@@ -65,6 +66,12 @@ fn run(options: &Options) -> Result<()> {
         settings.iter().try_for_each(|setting| sample(run, &mut table, setting, run.settings.samples, keep))
     })?;
     if !options.own.is_given() {
+        run.phase("nearest training images", |run| {
+            let heun = Setting::notebook(Heun::default(), run.settings.preset.steps(20));
+            let n = COMPARED.min(run.settings.samples);
+            let drawn = draw(&denoiser, &preconditioning, &heun, &run.streams, n, &run.batches, &|_| ())?;
+            nearest_training_images(run, &drawn.images)
+        })?;
         run.phase("FID by rho", |run| {
             let n = run.settings.samples.div_ceil(2);
             let settings = rho_settings(run.settings.preset);

@@ -1,11 +1,51 @@
-//! Rows of versions before schema 4, which had no canonical text of their setting: it is made from their columns, as the samplers'
-//! crate would write it now.
+//! What tells a row's setting from others, and what it is called. Rows of versions before schema 4 had no canonical text of their
+//! setting: it is made from their columns, as the samplers' crate would write it now.
 
 use crate::record::SampleRow;
 use std::fmt::Write;
 
+impl SampleRow {
+    /// The setting as charts and tables call it, as in `heun 20 s_churn=0.5`.
+    pub fn label(&self) -> String {
+        let label = match self.sampler.as_str() {
+            "real" => "real images".to_string(),
+            name => match (name.strip_prefix("real_noise_"), name.strip_prefix("real_blur_")) {
+                (Some(std), _) => format!("real + noise {std}"),
+                (_, Some(pixels)) => format!("real, blurred by {pixels} pixels"),
+                _ => self.label.clone().unwrap_or_else(|| older_label(self)),
+            },
+        };
+        self.with_variant(label)
+    }
+
+    /// What tells a setting from another one, whatever the seed, the model and the number of samples.
+    pub fn setting(&self) -> String {
+        let setting = match self.is_real() {
+            true => self.sampler.clone(),
+            false => self.setting.clone().unwrap_or_else(|| older_setting(self)),
+        };
+        self.with_variant(setting)
+    }
+
+    /// As if the setting had no `option`: rows that differ in it alone have one key and one label.
+    pub fn without(&self, option: &str) -> (String, String) {
+        let start = format!("{option}=");
+        let without = |text: String| {
+            text.split(' ').filter(|word| !word.starts_with(&start)).collect::<Vec<_>>().join(" ")
+        };
+        (without(self.setting()), without(self.label()))
+    }
+
+    fn with_variant(&self, text: String) -> String {
+        match &self.variant {
+            Some(variant) => format!("{text}, {variant}"),
+            None => text,
+        }
+    }
+}
+
 /// The canonical text of a row's setting.
-pub(crate) fn setting(row: &SampleRow) -> String {
+fn older_setting(row: &SampleRow) -> String {
     let mut text = row.sampler.clone();
     for (option, value, _) in options(row) {
         let _ = write!(text, " {option}={value}");
@@ -14,12 +54,14 @@ pub(crate) fn setting(row: &SampleRow) -> String {
 }
 
 /// The text without what is at its default.
-pub(crate) fn label(row: &SampleRow) -> String {
+fn older_label(row: &SampleRow) -> String {
     let mut text = row.sampler.clone();
+    // There the lesson's clamp, floor and scale go without saying.
+    let unsaid = |option: &str| row.experiment == "22_no_t" && !["steps", "eta"].contains(&option);
     for (option, value, default) in options(row) {
         let _ = match option {
             "steps" => write!(text, " {value}"),
-            _ if value == default => Ok(()),
+            _ if value == default || unsaid(option) => Ok(()),
             _ => write!(text, " {option}={value}"),
         };
     }
