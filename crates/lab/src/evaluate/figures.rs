@@ -4,7 +4,7 @@ use crate::run::Run;
 use anyhow::Result;
 use elucidate_report::{Series, save_curves};
 use elucidate_samplers::{Levels, Setting};
-use elucidate_schedules::Preconditioning;
+use elucidate_schedules::{Preconditioning, SigmaSteps};
 
 /// The value below which `share` of `values`, which must not be empty, lie: the nearest of them.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
@@ -27,8 +27,12 @@ pub fn sampling_sigmas(run: &Run, model: &Preconditioning, settings: &[Setting])
         }
         let above_zero = &sigmas[..sigmas.len() - 1];
         let points = above_zero.iter().enumerate().map(|(i, &s)| (i as f64, s)).collect();
-        let rho = setting.number("rho").map_or_else(String::new, |rho| format!(", ρ {rho}"));
-        series.push(Series::line(format!("{} steps{rho}", setting.sigma_steps.steps), points));
+        let SigmaSteps { steps, ref spacing, .. } = setting.sigma_steps;
+        let how = match setting.number("rho") {
+            Some(rho) => format!("ρ {rho}"),
+            None => spacing.name().to_string(),
+        };
+        series.push(Series::line(format!("{steps} steps, {how}"), points));
         drawn.push(sigmas);
     }
     if series.is_empty() {
