@@ -26,10 +26,6 @@ impl Sample for Ddim {
         self.scale.recip().hypot(sigma)
     }
 
-    fn nfe(&self, steps: usize) -> Option<usize> {
-        Some(steps)
-    }
-
     fn sample(&self, sampling: &mut Sampling, mut x: Tensor, sigmas: &[f64]) -> Result<Tensor> {
         for (sigma, next) in steps(sigmas) {
             let (sigma_down, sigma_up) = self.step(sigma, next);

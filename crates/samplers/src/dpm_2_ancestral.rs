@@ -3,17 +3,14 @@
 use crate::dpm_2::midpoint_step;
 use crate::options::options;
 use crate::sampling::{Sampling, ancestral_step, steps};
-use crate::{Domain, Sample};
+use crate::Sample;
 use candle_core::{Result, Tensor};
 
 options! {
     /// Ancestral sampling whose way down is that of [`crate::Dpm2`] (k-diffusion's `sample_dpm_2_ancestral`). Two evaluations a
     /// step, but one in a step to σ = 0.
     pub struct Dpm2Ancestral {
-        /// How much fresh noise a step takes: 0 (none) to 1 (as much as Ho 2020)
-        eta: f64 = 1.0, Domain::Number(0.0, 1.0);
-        /// Standard deviation of the fresh noise, beside what eta says
-        s_noise: f64 = 1.0, Domain::Number(0.0, f64::INFINITY);
+        fresh_noise;
     }
 }
 

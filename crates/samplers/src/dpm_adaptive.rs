@@ -1,8 +1,8 @@
 //! DPM-Solver with steps of the size that its error asks for.
 
-use crate::dpm_solver::{DpmStep, down, eps, sigma_of};
+use crate::dpm_solver::{DpmStep, down, sigma_of};
 use crate::options::options;
-use crate::sampling::Sampling;
+use crate::sampling::{Sampling, slope};
 use crate::{Domain, Levels, Sample};
 use candle_core::{DType, Result, Tensor};
 
@@ -87,8 +87,8 @@ impl Sample for DpmAdaptive {
         while lambda < end - 1e-5 {
             let next = end.min(lambda + pid.h);
             let (lambda_down, sigma_up) = down(lambda, next, end, self.eta);
-            let eps = eps(sampling, &x, lambda)?;
-            sampling.tell(&x, sigma_of(lambda), &(&x - (&eps * sigma_of(lambda))?)?)?;
+            let denoised = sampling.begin_step(&x, sigma_of(lambda))?;
+            let eps = slope(&x, &denoised, sigma_of(lambda))?;
             let step = DpmStep { x: &x, eps: &eps, lambda };
             let (low, high) = match self.order {
                 2 => {

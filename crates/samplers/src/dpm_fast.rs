@@ -1,8 +1,8 @@
 //! DPM-Solver-fast.
 
-use crate::dpm_solver::{DpmStep, down, eps, sigma_of};
+use crate::dpm_solver::{DpmStep, down, sigma_of};
 use crate::options::options;
-use crate::sampling::Sampling;
+use crate::sampling::{Sampling, slope};
 use crate::{Domain, Levels, Sample};
 use candle_core::{Result, Tensor};
 
@@ -48,8 +48,8 @@ impl Sample for DpmFast {
             };
             let (lambda, next) = (at(i), at(i + 1));
             let (lambda_down, sigma_up) = down(lambda, next, end, self.eta);
-            let eps = eps(sampling, &x, lambda)?;
-            sampling.tell(&x, sigma_of(lambda), &(&x - (&eps * sigma_of(lambda))?)?)?;
+            let denoised = sampling.begin_step(&x, sigma_of(lambda))?;
+            let eps = slope(&x, &denoised, sigma_of(lambda))?;
             let step = DpmStep { x: &x, eps: &eps, lambda };
             let to = match order {
                 1 => step.order_1(lambda_down)?,

@@ -53,7 +53,7 @@ impl DpmStep<'_> {
 }
 
 /// ε̂ = (x − D(x; σ))/σ at λ.
-pub(crate) fn eps(sampling: &mut Sampling, x: &Tensor, lambda: f64) -> Result<Tensor> {
+fn eps(sampling: &mut Sampling, x: &Tensor, lambda: f64) -> Result<Tensor> {
     let sigma = sigma_of(lambda);
     slope(x, &sampling.denoise(x, sigma)?, sigma)
 }

@@ -11,10 +11,6 @@ options! {
 }
 
 impl Sample for Dpmpp2m {
-    fn nfe(&self, steps: usize) -> Option<usize> {
-        Some(steps)
-    }
-
     fn sample(&self, sampling: &mut Sampling, mut x: Tensor, sigmas: &[f64]) -> Result<Tensor> {
         // D and h = λ′ − λ of the step before, λ = −ln σ.
         let mut before: Option<(Tensor, f64)> = None;

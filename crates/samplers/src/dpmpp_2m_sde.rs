@@ -8,10 +8,7 @@ use candle_core::{Result, Tensor};
 options! {
     /// DPM-Solver++(2M) on the SDE (Lu 2022b, section 3.4; k-diffusion's `sample_dpmpp_2m_sde`). One evaluation a step.
     pub struct Dpmpp2mSde {
-        /// How much fresh noise a step takes: 0 (none) to 1 (as much as Ho 2020)
-        eta: f64 = 1.0, Domain::Number(0.0, 1.0);
-        /// Standard deviation of the fresh noise, beside what eta says
-        s_noise: f64 = 1.0, Domain::Number(0.0, f64::INFINITY);
+        fresh_noise;
         /// How the slope of D enters
         solver_type: SolverType = SolverType::Midpoint, Domain::Names(&["midpoint", "heun"]);
     }
@@ -30,10 +27,6 @@ pub enum SolverType {
 impl Sample for Dpmpp2mSde {
     fn is_sde(&self) -> bool {
         true
-    }
-
-    fn nfe(&self, steps: usize) -> Option<usize> {
-        Some(steps)
     }
 
     fn sample(&self, sampling: &mut Sampling, mut x: Tensor, sigmas: &[f64]) -> Result<Tensor> {

@@ -2,26 +2,19 @@
 
 use crate::options::options;
 use crate::sampling::{Sampling, combine, steps};
-use crate::{Domain, Sample};
+use crate::Sample;
 use candle_core::{Result, Tensor};
 
 options! {
     /// DPM-Solver++(3M) on the SDE (k-diffusion's `sample_dpmpp_3m_sde`, after Lu 2022b): multistep of order 3. One evaluation a step.
     pub struct Dpmpp3mSde {
-        /// How much fresh noise a step takes: 0 (none) to 1 (as much as Ho 2020)
-        eta: f64 = 1.0, Domain::Number(0.0, 1.0);
-        /// Standard deviation of the fresh noise, beside what eta says
-        s_noise: f64 = 1.0, Domain::Number(0.0, f64::INFINITY);
+        fresh_noise;
     }
 }
 
 impl Sample for Dpmpp3mSde {
     fn is_sde(&self) -> bool {
         true
-    }
-
-    fn nfe(&self, steps: usize) -> Option<usize> {
-        Some(steps)
     }
 
     fn sample(&self, sampling: &mut Sampling, mut x: Tensor, sigmas: &[f64]) -> Result<Tensor> {

@@ -9,10 +9,7 @@ options! {
     /// DPM-Solver++ of order 2, single step, on the SDE (Lu 2022b; k-diffusion's `sample_dpmpp_sde`). Two evaluations a step, but one
     /// in a step to σ = 0.
     pub struct DpmppSde {
-        /// How much fresh noise a step takes: 0 (none) to 1 (as much as Ho 2020)
-        eta: f64 = 1.0, Domain::Number(0.0, 1.0);
-        /// Standard deviation of the fresh noise, beside what eta says
-        s_noise: f64 = 1.0, Domain::Number(0.0, f64::INFINITY);
+        fresh_noise;
         /// Where between the ends in ln σ a step looks
         r: f64 = 0.5, Domain::Positive;
     }

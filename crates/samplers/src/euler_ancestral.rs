@@ -2,25 +2,18 @@
 
 use crate::options::options;
 use crate::sampling::{Sampling, ancestral_step, euler_step, slope, steps};
-use crate::{Domain, Sample};
+use crate::Sample;
 use candle_core::{Result, Tensor};
 
 options! {
     /// Ancestral sampling (k-diffusion's `sample_euler_ancestral`): each step goes down past σ′ to σ_down by Euler's method and
     /// comes back up with fresh noise of σ_up, σ_down² + σ_up² = σ′² (Song 2020, eq. 16, in σ coordinates). One evaluation a step.
     pub struct EulerAncestral {
-        /// How much fresh noise a step takes: 0 (none) to 1 (as much as Ho 2020)
-        eta: f64 = 1.0, Domain::Number(0.0, 1.0);
-        /// Standard deviation of the fresh noise, beside what eta says
-        s_noise: f64 = 1.0, Domain::Number(0.0, f64::INFINITY);
+        fresh_noise;
     }
 }
 
 impl Sample for EulerAncestral {
-    fn nfe(&self, steps: usize) -> Option<usize> {
-        Some(steps)
-    }
-
     fn sample(&self, sampling: &mut Sampling, mut x: Tensor, sigmas: &[f64]) -> Result<Tensor> {
         for (sigma, next) in steps(sigmas) {
             let (sigma_down, sigma_up) = ancestral_step(sigma, next, self.eta);

@@ -1,22 +1,15 @@
 //! Heun's method, with churn.
 
 use crate::options::options;
-use crate::sampling::{Churn, Sampling, euler_step, slope, steps};
-use crate::{Domain, Sample};
+use crate::sampling::{Sampling, euler_step, slope, steps};
+use crate::Sample;
 use candle_core::{Result, Tensor};
 
 options! {
     /// Heun's method on the probability-flow ODE, order 2, with churn (Karras 2022, algorithm 2; without churn, algorithm 1;
     /// k-diffusion's `sample_heun`). Two evaluations a step, but one in a step to σ = 0.
     pub struct Heun {
-        /// How much noise is added back over all steps: γ = min(S_churn/N, √2 − 1) a step
-        s_churn: f64 = 0.0, Domain::Number(0.0, f64::INFINITY);
-        /// The smallest σ at which churn adds noise
-        s_tmin: f64 = 0.0, Domain::Number(0.0, f64::INFINITY);
-        /// The largest σ at which churn adds noise
-        s_tmax: f64 = f64::INFINITY, Domain::Number(0.0, f64::INFINITY);
-        /// Standard deviation of the noise that churn adds
-        s_noise: f64 = 1.0, Domain::Number(0.0, f64::INFINITY);
+        churn;
     }
 }
 
@@ -26,8 +19,7 @@ impl Sample for Heun {
     }
 
     fn sample(&self, sampling: &mut Sampling, mut x: Tensor, sigmas: &[f64]) -> Result<Tensor> {
-        let Self { s_churn, s_tmin, s_tmax, s_noise } = *self;
-        let churn = Churn { s_churn, s_tmin, s_tmax, s_noise };
+        let churn = self.churn();
         for (sigma, next) in steps(sigmas) {
             let sigma_hat;
             (x, sigma_hat) = churn.raise(sampling, x, sigma, sigmas.len() - 1)?;

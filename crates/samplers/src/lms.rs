@@ -17,10 +17,6 @@ options! {
 }
 
 impl Sample for Lms {
-    fn nfe(&self, steps: usize) -> Option<usize> {
-        Some(steps)
-    }
-
     fn sample(&self, sampling: &mut Sampling, mut x: Tensor, sigmas: &[f64]) -> Result<Tensor> {
         let mut slopes: VecDeque<Tensor> = VecDeque::with_capacity(self.order);
         for i in 0..sigmas.len() - 1 {

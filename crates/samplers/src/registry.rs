@@ -22,8 +22,11 @@ pub trait Sample {
     /// When the model, the noise or the callback fails.
     fn sample(&self, sampling: &mut Sampling, x: Tensor, sigmas: &[f64]) -> Result<Tensor>;
 
-    /// Network evaluations for each sample in `steps` steps, the last one down to σ = 0; none where only a run tells.
-    fn nfe(&self, steps: usize) -> Option<usize>;
+    /// Network evaluations for each sample in `steps` steps, the last one down to σ = 0; none where only a run tells. One a step
+    /// unless a sampler says otherwise.
+    fn nfe(&self, steps: usize) -> Option<usize> {
+        Some(steps)
+    }
 
     /// What it takes for noise levels.
     fn levels(&self) -> Levels {

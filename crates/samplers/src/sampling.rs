@@ -50,15 +50,9 @@ impl<'a> Sampling<'a> {
     /// D(x; σ) where a step begins, of which the callback is told.
     pub(crate) fn begin_step(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
         let denoised = self.denoise(x, sigma)?;
-        self.tell(x, sigma, &denoised)?;
-        Ok(denoised)
-    }
-
-    /// Tells the callback of a step.
-    pub(crate) fn tell(&mut self, x: &Tensor, sigma: f64, denoised: &Tensor) -> Result<()> {
-        (self.callback)(&Step { index: self.steps, sigma, x, denoised })?;
+        (self.callback)(&Step { index: self.steps, sigma, x, denoised: &denoised })?;
         self.steps += 1;
-        Ok(())
+        Ok(denoised)
     }
 
     /// x + `std`·z with fresh noise z of the step from `sigma` to `next`; none is drawn where `std` is 0.

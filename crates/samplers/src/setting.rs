@@ -3,13 +3,13 @@
 use crate::options::Domain;
 use crate::{Levels, OptionInfo, Sampler, SamplerInfo};
 use elucidate_schedules::{Preconditioning, ScheduleError, SigmaSteps, Spacing};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::fmt::Write;
 use toml::{Table, Value};
 
 /// A sampler, its options and its noise levels. As text: `heun steps=20 s_churn=0.5`, the sampler's name, then what is not at its
 /// default; [`Setting::text`] says everything.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Setting {
     /// The sampler.
     #[serde(flatten)]

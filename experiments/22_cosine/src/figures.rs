@@ -3,6 +3,7 @@
 use anyhow::Result;
 use elucidate_lab::evaluate::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
+use elucidate_lab::train::images::numbers;
 use elucidate_lab::train::objective::{Noised, Objective};
 use elucidate_report::{Series, labelled_rows, save_curves};
 use elucidate_samplers::Denoiser;
@@ -46,8 +47,7 @@ pub fn one_step(run: &Run, objective: &Objective, denoiser: &impl Denoiser) -> R
 /// The first test images, noised.
 fn first(run: &Run, objective: &Objective) -> Result<Noised> {
     let indices: Vec<usize> = (0..COLUMNS.min(run.settings.test_images)).collect();
-    let positions: Vec<u64> = (0..indices.len() as u64).collect();
-    Ok(objective.noised(&run.data.test, &indices, &positions, "one step", None)?)
+    Ok(objective.noised(&run.data.test, &indices, &numbers(&indices), "one step", None)?)
 }
 
 fn titles(objective: &Objective, noised: &Noised) -> Vec<String> {

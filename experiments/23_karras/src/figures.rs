@@ -1,12 +1,13 @@
 //! The notebook's pictures and charts, each with its numbers beside it as CSV.
 
 use anyhow::Result;
-use candle_core::{DType, Tensor};
 use elucidate_core::data::IMAGE;
 use elucidate_core::unet::{UNet2DConfig, UNet2DModel};
+use elucidate_lab::evaluate::figures::mean_and_std;
 use elucidate_lab::evaluate::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
 use elucidate_lab::run::options::Preset;
+use elucidate_lab::train::images::numbers;
 use elucidate_lab::train::objective::{Noised, Objective};
 use elucidate_report::{Role, Series, labelled_rows, picture_grid, save_curves};
 use elucidate_samplers::Denoiser;
@@ -53,9 +54,9 @@ fn density_estimate(sigmas: &[f64]) -> impl Fn(f64) -> f64 {
 /// Noised inputs and targets of a training batch, titled with σ, and the mean and standard deviation of both.
 pub fn training_batch(run: &mut Run, objective: &Objective) -> Result<()> {
     let n = run.settings.batch_size.max(512).min(run.settings.train_images);
-    let (indices, positions) = numbered(n);
+    let indices: Vec<usize> = (0..n).collect();
     let Noised { clean, sigmas, batch } =
-        objective.noised(&run.data.train, &indices, &positions, "picture", None)?;
+        objective.noised(&run.data.train, &indices, &numbers(&indices), "picture", None)?;
     for (name, tensor) in [("input", &batch.input), ("target", &batch.target)] {
         let (mean, std) = mean_and_std(tensor)?;
         run.figure(&format!("{name} mean"), mean);
@@ -69,26 +70,15 @@ pub fn training_batch(run: &mut Run, objective: &Objective) -> Result<()> {
     labelled_rows(&run.folder.path("noised_and_targets.png"), &rows, &sigma_titles(&sigmas[..COLUMNS.min(n)]))
 }
 
-fn numbered(n: usize) -> (Vec<usize>, Vec<u64>) {
-    ((0..n).collect(), (0..n as u64).collect())
-}
-
 fn sigma_titles(sigmas: &[f64]) -> Vec<String> {
     sigmas.iter().map(|s| format!("σ {s:.2}")).collect()
 }
 
-fn mean_and_std(tensor: &Tensor) -> Result<(f64, f64)> {
-    let values = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    Ok((mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt()))
-}
-
 /// Test images noised, denoised in one step, and as they are.
 pub fn one_step(run: &Run, objective: &Objective, denoiser: &impl Denoiser) -> Result<()> {
-    let (indices, positions) = numbered(COLUMNS.min(run.settings.test_images));
+    let indices: Vec<usize> = (0..COLUMNS.min(run.settings.test_images)).collect();
     let Noised { clean, sigmas, batch } =
-        objective.noised(&run.data.test, &indices, &positions, "one step", None)?;
+        objective.noised(&run.data.test, &indices, &numbers(&indices), "one step", None)?;
     let denoised = denoiser.denoise(&batch.noised, &sigmas)?;
     let rows = [
         ("noised", pictures(&batch.noised, COLUMNS, (-2.0, 2.0))?),

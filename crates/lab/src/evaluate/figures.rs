@@ -2,6 +2,7 @@
 
 use crate::run::Run;
 use anyhow::Result;
+use candle_core::{DType, Tensor};
 use elucidate_report::{Series, save_curves};
 use elucidate_samplers::{Levels, Setting};
 use elucidate_schedules::{Preconditioning, SigmaSteps};
@@ -11,6 +12,17 @@ pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+/// Mean and standard deviation of all numbers of a tensor.
+///
+/// # Errors
+/// Those of the device.
+pub fn mean_and_std(tensor: &Tensor) -> Result<(f64, f64)> {
+    let values = tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    Ok((mean, (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt()))
 }
 
 /// The σ steps of each setting, of settings with the same steps once.

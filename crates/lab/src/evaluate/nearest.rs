@@ -1,5 +1,6 @@
 //! Whether samples are copies of training images: the nearest of these beside each, by pixels and by features.
 
+use crate::evaluate::figures::quantile;
 use crate::evaluate::pictures::{COLUMNS, pictures};
 use crate::run::Run;
 use anyhow::Result;
@@ -56,12 +57,11 @@ pub fn nearest_training_images(run: &mut Run, samples: &Tensor) -> Result<()> {
     write_csv(&run.folder.path("nearest.csv"), &rows)?;
     for of in ["sample", "test image"] {
         for by in ["pixels", "features"] {
-            let mut distances: Vec<f64> =
+            let distances: Vec<f64> =
                 rows.iter().filter(|row| row.of == of && row.by == by).map(|row| row.distance).collect();
-            distances.sort_by(f64::total_cmp);
             run.figure(
                 &format!("median distance of a {of} to the nearest training image, by {by}"),
-                distances[n / 2],
+                quantile(&distances, 0.5),
             );
         }
     }
