@@ -21,6 +21,7 @@ fn every_prediction_learns_and_is_sampled_by_the_same_samplers() -> Result<()> {
         &["--prediction", "v", "--schedule", "sigmoid", "--data-scale", "0.5"],
         &["--prediction", "x0", "--schedule", "linear_alpha_bar", "--stratified"],
         &["--prediction", "flow", "--schedule", "rectified_flow", "--loss-weight", "soft-min-snr"],
+        &["--prediction", "ve", "--schedule", "ve"],
     ]
     .iter()
     .enumerate()
@@ -56,7 +57,14 @@ fn impossible_choices_are_refused_before_anything_is_written() -> Result<()> {
         (["--prediction", "edm sigma_data=0"], "sigma_data 0"),
         (["--data-scale", "0"], "scale 0"),
         (["--training-noise", "log_normal p_std=0"], "p_std 0"),
+        (["--training-noise", "log_uniform sigma_min=0"], "sigma_min=0"),
         (["--setting", "heun rho=0.001"], "rho=0.001"),
+        // What is sampled by default begins below its smallest σ.
+        (["--data-scale", "100000"], "sigma_max=0.0063"),
+        (["--schedule", "vp beta_d=100"], "largest sigma is"),
+        (["--setting", "heun s_noise=inf"], "s_noise=inf"),
+        (["--setting", "ddim scale=inf"], "scale=inf"),
+        (["--setting", "euler spacing=list sigmas=1e9,1"], "sigmas=1e9,1"),
     ] {
         refuses(smoke(&out).args(options), what);
         assert!(!out.exists(), "{options:?} left a folder behind");

@@ -11,7 +11,7 @@ use elucidate_core::train::{Event, Shard, Trainer};
 use elucidate_core::unet::UNet2DModel;
 use elucidate_kernels::{Vectors, limit_vectors};
 use elucidate_lab::evaluate::draw::{Batches, draw};
-use elucidate_lab::run::options::{RunOptions, Settings};
+use elucidate_lab::run::options::{RunOptions, Settings, TrainingSettings};
 use elucidate_lab::train::recipe::shard_on_cpu;
 use elucidate_samplers::{Euler, Preconditioned, Setting};
 use elucidate_schedules::{NoiseInput, Preconditioning};
@@ -92,7 +92,7 @@ fn main() -> Result<()> {
         Work::Train => train(&settings, options.seconds, &clock)?,
         Work::Sample => sample(&settings, options.seconds, &clock)?,
     };
-    let (Settings { blocks, batch_size, .. }, work) = (settings, options.work);
+    let (TrainingSettings { blocks, batch_size, .. }, work) = (settings.training, options.work);
     println!(
         "{work:?}, UNet {blocks:?}, batch {batch_size}, {threads} threads: {:.1} images/s, {} MiB, {} MiB in the end",
         images as f64 / seconds,
@@ -160,9 +160,9 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Clock {
 /// Whole steps: batch, forward, backward, Adam, average.
 fn train(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> {
     let streams = Streams::new(1);
-    let config = settings.unet();
+    let config = settings.training.unet();
     let (model, params) = Params::init(&streams, &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
-    let size = settings.batch_size;
+    let size = settings.training.batch_size;
     let recipe = TrainOptions {
         epochs: 1,
         batch_size: size,
@@ -209,16 +209,16 @@ fn train(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> {
 /// Network evaluations of `draw`, as sampling uses it.
 fn sample(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> {
     let streams = Streams::new(1);
-    let config = settings.unet();
+    let config = settings.training.unet();
     let (_, params) = Params::init(&streams, &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
     let model = UNet2DModel::new(&config, frozen(&params.snapshot()?, &Device::Cpu))?;
     let preconditioning = Preconditioning::edm(0.66, NoiseInput::Sigma);
     let denoiser = Preconditioned::new(|x: &Tensor, time: &Tensor| model.forward(x, time), preconditioning);
     let setting = Setting::notebook(Euler::default(), 2);
     let round = || -> Result<usize> {
-        let n = 2 * settings.batch_size;
+        let n = 2 * settings.training.batch_size;
         let batches = Batches::new(&Device::Cpu, None);
-        let drawn = draw(&denoiser, &preconditioning, &setting, &streams, n, &batches, &|_| ())?;
+        let drawn = draw(&denoiser, &setting, &streams, n, &batches, &|_| ())?;
         Ok(n * drawn.nfe)
     };
     round()?;

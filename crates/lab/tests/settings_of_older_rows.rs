@@ -2,6 +2,7 @@
 
 use elucidate_report::SampleRow;
 use elucidate_samplers::Setting;
+use elucidate_schedules::{NoiseInput, Preconditioning};
 
 #[test]
 fn older_rows_are_keyed_and_called_as_todays() {
@@ -27,7 +28,7 @@ fn older_rows_are_keyed_and_called_as_todays() {
         ),
     ];
     for (older, text) in all {
-        let today = Setting::parse(text, 80.0).expect("a setting");
+        let today = Setting::parse(text, &Preconditioning::edm(0.66, NoiseInput::Sigma)).expect("a setting");
         assert_eq!(older.setting(), today.text());
         assert_eq!(older.label(), today.label());
         let newer =

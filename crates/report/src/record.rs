@@ -145,7 +145,7 @@ pub struct TrainRow {
 }
 
 /// run.json: what made a run and how it went.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunRecord {
     /// Of this file and of the CSVs beside it.
     pub schema_version: u32,

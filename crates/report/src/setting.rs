@@ -96,8 +96,8 @@ fn options(row: &SampleRow) -> Vec<(&'static str, String, &'static str)> {
     if row.sampler != "ddim" {
         all.push(fixed("spacing", "karras"));
         all.push(("rho", number(row.rho, 7.0), "7"));
+        all.push(("sigma_min", number(row.sigma_min, 0.01), "0.01"));
+        all.push(("sigma_max", number(row.sigma_max, 80.0), "80"));
     }
-    all.push(("sigma_min", number(row.sigma_min, 0.01), "0.01"));
-    all.push(("sigma_max", number(row.sigma_max, 80.0), "80"));
     all
 }

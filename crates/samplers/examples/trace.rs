@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     let data = options.data()?;
-    let setting = Setting::parse(&options.setting, 80.0)?;
+    let setting = Setting::parse(&options.setting, &Preconditioning::edm(1.0, NoiseInput::Sigma))?;
     let sigmas = match &options.sigmas {
         Some(sigmas) => sigmas.clone(),
         None => setting.sigmas(&Preconditioning::edm(1.0, NoiseInput::Sigma))?,

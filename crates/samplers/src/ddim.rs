@@ -6,17 +6,17 @@ use crate::{Domain, Sample};
 use candle_core::{Result, Tensor};
 
 options! {
-    /// DDIM (Song 2020, eq. 12) in σ coordinates on any model: x′ = clamp(D) + σ_down·(x−D)/σ + σ_up·z. Without clamp and floor it is
-    /// [`crate::EulerAncestral`]. The lesson's has a clamp at ±1.5 on pixels x − ½, which is 3 here, a floor of 0.01, and scale ½. Its
-    /// first noise is that of x_t, of standard deviation √(1/b² + σ²). One evaluation a step.
+    /// DDIM (Song 2020, eq. 12) in σ coordinates on any model: x′ = clamp(D) + σ_down·(x−D)/σ + σ_up·z. Without clamp and floor its steps
+    /// are those of [`crate::EulerAncestral`]. The lesson's has a clamp at ±1.5 on pixels x − ½, which is 3 here, a floor of 0.01, and
+    /// scale ½. Its first noise is that of x_t, of standard deviation √(1/b² + σ²) instead of σ. One evaluation a step.
     pub struct Ddim {
         /// How much fresh noise a step takes: 0 (none) to 1 (as much as Ho 2020)
         eta: f64 = 1.0, Domain::Number(0.0, 1.0);
         /// D is clamped to ± this; inf for no clamp
-        clamp: f64 = f64::INFINITY, Domain::Positive;
+        clamp: f64 = f64::INFINITY, Domain::PositiveOrInfinite;
         /// No fresh noise where it leaves at most this of the variance of x_t to the rest: 1−ᾱ′−σ² at most this
         floor: f64 = 0.0, Domain::Number(0.0, 1.0);
-        /// b: x_t's images are in pixels of [-b,b]
+        /// b: x_t's images are in pixels of [-b,b] [default: the model's]
         scale: f64 = 1.0, Domain::Positive;
     }
 }

@@ -4,7 +4,7 @@ use crate::dpm_solver::{DpmStep, down, sigma_of};
 use crate::options::options;
 use crate::sampling::{Sampling, slope};
 use crate::{Domain, Levels, Sample};
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 
 options! {
     /// DPM-Solver-12 or -23 (Lu 2022a, appendix C) with a PID step-size controller (k-diffusion's `sample_dpm_adaptive`), from σ_max to
@@ -26,13 +26,16 @@ options! {
         /// Its derivative part
         dcoeff: f64 = 0.0, Domain::Number(0.0, 10.0);
         /// A step is taken where the next may be this many times as large
-        accept_safety: f64 = 0.81, Domain::Positive;
+        accept_safety: f64 = 0.81, Domain::Number(0.0, 1.0);
         /// How much fresh noise a step takes: 0 (none) to 1
         eta: f64 = 0.0, Domain::Number(0.0, 1.0);
         /// Standard deviation of the fresh noise, beside what eta says
-        s_noise: f64 = 1.0, Domain::Number(0.0, f64::INFINITY);
+        s_noise: f64 = 1.0, Domain::Number(0.0, 1e3);
     }
 }
+
+/// More are not taken: tolerances below the rounding of x would never be met.
+const MOST_TRIES: usize = 2000;
 
 /// A PID controller of the step size (Söderlind 2003).
 struct Pid {
@@ -84,7 +87,18 @@ impl Sample for DpmAdaptive {
         let (mut lambda, end) = (-sigmas[0].ln(), -sigmas[1].ln());
         let mut previous = x.clone();
         let mut pid = Pid::new(self);
+        let mut tries = 0;
         while lambda < end - 1e-5 {
+            tries += 1;
+            if tries > MOST_TRIES {
+                bail!(
+                    "dpm_adaptive is at sigma {:.4} after {MOST_TRIES} steps, taken and rejected: give a larger rtol or atol than \
+                     {} and {}",
+                    sigma_of(lambda),
+                    self.rtol,
+                    self.atol
+                );
+            }
             let next = end.min(lambda + pid.h);
             let (lambda_down, sigma_up) = down(lambda, next, end, self.eta);
             let denoised = sampling.begin_step(&x, sigma_of(lambda))?;

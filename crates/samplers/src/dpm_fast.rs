@@ -15,7 +15,7 @@ options! {
         /// How much fresh noise a step takes: 0 (none) to 1
         eta: f64 = 0.0, Domain::Number(0.0, 1.0);
         /// Standard deviation of the fresh noise, beside what eta says
-        s_noise: f64 = 1.0, Domain::Number(0.0, f64::INFINITY);
+        s_noise: f64 = 1.0, Domain::Number(0.0, 1e3);
     }
 }
 

@@ -6,7 +6,11 @@ use crate::Sample;
 use candle_core::{Result, Tensor};
 
 options! {
-    /// DPM-Solver++(3M) on the SDE (k-diffusion's `sample_dpmpp_3m_sde`, after Lu 2022b): multistep of order 3. One evaluation a step.
+    /// DPM-Solver++(3M) on the SDE (k-diffusion's `sample_dpmpp_3m_sde`, after Lu 2022b): multistep, from D at three noise levels. One
+    /// evaluation a step.
+    ///
+    /// At η 0 it is of order 2, not 3: the second derivative of D is twice the divided difference, and k-diffusion, which this
+    /// follows, takes it once.
     pub struct Dpmpp3mSde {
         fresh_noise;
     }
@@ -35,7 +39,7 @@ impl Sample for Dpmpp3mSde {
                 [] => {}
                 [(d_1, h_1)] => x = (x + ((&denoised - d_1)? * (phi_2 * h / h_1))?)?,
                 [(d_1, h_1), (d_2, h_2), ..] => {
-                    // The first and second derivatives of D from divided differences.
+                    // The first derivative of D, and half of the second, from divided differences.
                     let (r_0, r_1) = (h_1 / h, h_2 / h);
                     let slope_0 = ((&denoised - d_1)? / r_0)?;
                     let slope_1 = ((d_1 - d_2)? / r_1)?;

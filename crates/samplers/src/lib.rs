@@ -12,11 +12,11 @@ mod setting;
 pub use choice::{ChoiceError, parse_choice};
 pub use denoiser::{Denoiser, Preconditioned, TrainingBatch};
 pub use noise::{BrownianPaths, ImageNoise, NoiseSource};
-pub use options::{Domain, OptionInfo};
 pub use registry::{Levels, Sample, Sampled, SamplerInfo};
 pub use sampling::{Callback, Sampling, Step};
 pub use setting::{Setting, SettingError};
 
+use elucidate_schedules::Domain;
 use registry::registry;
 use serde::{Deserialize, Serialize};
 

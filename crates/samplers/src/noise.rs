@@ -1,6 +1,7 @@
 //! Where samplers get their noise from: each image from its own stream, so that a sample depends on its number alone.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor, bail};
+use elucidate_schedules::SigmaSteps;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -54,12 +55,12 @@ impl<R: Rng + Send> NoiseSource for ImageNoise<R> {
     }
 }
 
-/// A Brownian path W(σ) for each image over σ from 0 to [`BrownianPaths::LARGEST`], the same one whatever steps are taken along it:
-/// a tree of midpoints (Lévy's construction; Li 2020's virtual Brownian tree), each drawn from the image's own seed. A step from
-/// σ to σ′ gets (W(σ) − W(σ′))/√(σ − σ′).
+/// A Brownian path W(σ) for each image over σ from 0 to [`SigmaSteps::LARGEST_SIGMA`], the same one whatever steps are taken along
+/// it: two trees of midpoints (Lévy's construction; Li 2020's virtual Brownian tree), up to σ = 100 and beyond, each point drawn
+/// from the image's own seed. A step from σ to σ′ gets (W(σ) − W(σ′))/√(σ − σ′).
 ///
-/// The tree halves σ^(1/7), so that all noise levels are resolved alike; [`BrownianPaths::DEPTH`] halvings down the path is a straight
-/// line, and parts shorter than that are not resolved.
+/// A tree halves the seventh root, so that all noise levels are resolved alike; [`BrownianPaths::DEPTH`] halvings down the path is a
+/// straight line, and parts shorter than that are not resolved.
 #[derive(Debug, Clone)]
 pub struct BrownianPaths {
     seeds: Vec<[u8; 32]>,
@@ -68,11 +69,8 @@ pub struct BrownianPaths {
 }
 
 impl BrownianPaths {
-    /// The largest σ; all above is one more, independent, part.
-    pub const LARGEST: f64 = 100.0;
-    /// Halvings of the interval of σ^(1/7): the last are 1/262,144 of it.
+    /// Halvings of a tree: the last are 1/262,144 of it.
     pub const DEPTH: u32 = 18;
-    const RHO: f64 = 7.0;
 
     /// For the images numbered `images`, of a seed.
     pub fn seeded(seed: u64, images: Range<u64>) -> Self {
@@ -100,6 +98,9 @@ impl BrownianPaths {
 
 impl NoiseSource for BrownianPaths {
     fn noise(&mut self, like: &Tensor, sigma: f64, next: f64) -> Result<Tensor> {
+        if sigma.max(next) > SigmaSteps::LARGEST_SIGMA {
+            bail!("Brownian paths go up to sigma {}, not to {}", SigmaSteps::LARGEST_SIGMA, sigma.max(next));
+        }
         let size = like.elem_count() / self.seeds.len().max(1);
         let from = match self.last.take() {
             Some((at, values)) if at == sigma && values.len() == like.elem_count() => values,
@@ -113,36 +114,54 @@ impl NoiseSource for BrownianPaths {
     }
 }
 
+/// Where the first tree ends: few samplings begin above.
+const MIDDLE: f64 = 100.0;
+
 /// W(`sigma`) of one image into `values`.
 fn path_at(seed: &[u8; 32], sigma: f64, values: &mut [f32]) {
-    const LARGEST: f64 = BrownianPaths::LARGEST;
-    let node = |number: u64, values: &mut Vec<f32>| {
+    let normal = |number: u64| {
         let mut generator = ChaCha8Rng::from_seed(*seed);
         generator.set_stream(number);
-        fill_normal(&mut generator, values);
+        let mut normal = vec![0f32; values.len()];
+        fill_normal(&mut generator, &mut normal);
+        normal
     };
-    let mut normal = vec![0f32; values.len()];
-    // W(LARGEST), then what lies above it.
-    node(0, &mut normal);
-    let mut high: Vec<f32> = normal.iter().map(|z| z * LARGEST.sqrt() as f32).collect();
-    if sigma >= LARGEST {
-        node(u64::MAX, &mut normal);
-        let std = (sigma - LARGEST).sqrt() as f32;
-        values.iter_mut().zip(high.iter().zip(&normal)).for_each(|(v, (w, z))| *v = w + std * z);
-        return;
-    }
-    let mut low = vec![0f32; values.len()];
-    let sigma_at = |place: f64| LARGEST * place.powf(BrownianPaths::RHO);
-    // Node 1 is the middle of [0, 1]; 2k and 2k + 1 are the middles of its halves.
+    let zero = vec![0f32; values.len()];
+    let middle = after(&zero, MIDDLE, &normal(0));
+    let path = match sigma <= MIDDLE {
+        true => bridge((0.0, zero), (MIDDLE, middle), sigma, normal),
+        false => {
+            let end = after(&middle, SigmaSteps::LARGEST_SIGMA - MIDDLE, &normal(1 << 63));
+            // The numbers of the second tree's points have the highest bit set.
+            bridge((MIDDLE, middle), (SigmaSteps::LARGEST_SIGMA, end), sigma, |k| normal(1 << 63 | k))
+        }
+    };
+    values.copy_from_slice(&path);
+}
+
+/// W where it was `before`, `duration` later.
+fn after(before: &[f32], duration: f64, normal: &[f32]) -> Vec<f32> {
+    let std = duration.sqrt() as f32;
+    before.iter().zip(normal).map(|(w, z)| w + std * z).collect()
+}
+
+/// W(`sigma`) between the two σ where it is known, from points with the numbers from 1.
+fn bridge(
+    (start, mut low): (f64, Vec<f32>),
+    (end, mut high): (f64, Vec<f32>),
+    sigma: f64,
+    normal: impl Fn(u64) -> Vec<f32>,
+) -> Vec<f32> {
+    let sigma_at = |place: f64| start + (end - start) * place.powi(7);
+    // Point 1 is the middle of [0, 1]; 2k and 2k + 1 are the middles of its halves.
     let (mut number, mut from, mut to) = (1u64, 0.0f64, 1.0f64);
     for _ in 0..BrownianPaths::DEPTH {
         let middle = (from + to) / 2.0;
         let (a, m, b) = (sigma_at(from), sigma_at(middle), sigma_at(to));
-        node(number, &mut normal);
         // The Brownian bridge at m: mean on the line, variance (m−a)(b−m)/(b−a).
         let (share, std) = (((m - a) / (b - a)) as f32, ((m - a) * (b - m) / (b - a)).sqrt() as f32);
         let below = sigma < m;
-        for (z, (l, h)) in normal.iter().zip(low.iter_mut().zip(high.iter_mut())) {
+        for (z, (l, h)) in normal(number).iter().zip(low.iter_mut().zip(high.iter_mut())) {
             let w = *l + share * (*h - *l) + std * z;
             if below { *h = w } else { *l = w }
         }
@@ -155,7 +174,7 @@ fn path_at(seed: &[u8; 32], sigma: f64, values: &mut [f32]) {
     }
     let (a, b) = (sigma_at(from), sigma_at(to));
     let share = ((sigma - a) / (b - a)) as f32;
-    values.iter_mut().zip(low.iter().zip(&high)).for_each(|(v, (l, h))| *v = l + share * (h - l));
+    low.iter().zip(&high).map(|(l, h)| l + share * (h - l)).collect()
 }
 
 /// Fills `values` with standard normal numbers.

@@ -1,9 +1,9 @@
 //! The samplers by name. One line each registers them.
 
-use crate::options::OptionInfo;
 use crate::sampling::{Callback, Sampling};
 use crate::{Denoiser, NoiseSource};
 use candle_core::{DType, Result, Tensor, bail};
+use elucidate_schedules::OptionInfo;
 
 /// What a sampler takes for noise levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,15 @@
 //! A setting: a sampler, its options and its noise levels, with one canonical text that parses back.
 
-use crate::options::Domain;
-use crate::{Levels, OptionInfo, Sampler, SamplerInfo};
-use elucidate_schedules::{Preconditioning, ScheduleError, SigmaSteps, Spacing};
+use crate::{Levels, Sampler, SamplerInfo};
+use elucidate_schedules::{
+    Domain, ExponentialSteps, KarrasSteps, OptionInfo, Preconditioning, ScheduleError, SigmaSteps,
+    SpacingInfo,
+};
+use fnv::FnvHasher;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fmt::Write;
+use std::hash::Hasher;
 use toml::{Table, Value};
 
 /// A sampler, its options and its noise levels. As text: `heun steps=20 s_churn=0.5`, the sampler's name, then what is not at its
@@ -78,73 +83,32 @@ fn names(all: impl Iterator<Item = &'static str>) -> String {
     all.collect::<Vec<_>>().join(", ")
 }
 
-/// The options of the noise levels, beside a spacing's own.
-const STEPS: OptionInfo = OptionInfo {
-    name: "steps",
-    help: "Steps, the last one down to sigma 0",
-    domain: Domain::Whole(1, SigmaSteps::MOST as u64),
-};
-const SIGMA_MIN: OptionInfo =
-    OptionInfo { name: "sigma_min", help: "The smallest sigma above 0", domain: Domain::Positive };
-const SIGMA_MAX: OptionInfo = OptionInfo {
-    name: "sigma_max",
-    help: "The sigma to begin with [default: the schedule's largest, at most 80]",
-    domain: Domain::Number(0.0, Setting::LARGEST_SIGMA),
-};
 const SPACING: OptionInfo = OptionInfo {
     name: "spacing",
     help: "How the noise levels are spaced between sigma_max and sigma_min",
-    domain: Domain::Names(Spacing::NAMES),
+    domain: Domain::Names(SigmaSteps::NAMES),
 };
-const RHO: OptionInfo = OptionInfo {
-    name: "rho",
-    help: "Curvature of the sigma steps of karras [default: 7] and polyexponential [default: 1]",
-    domain: Domain::Positive,
-};
-const OF_IDDPM: &[OptionInfo] = &[
-    OptionInfo { name: "c1", help: "C1 of iddpm's steps", domain: Domain::Number(0.0, 1.0) },
-    OptionInfo { name: "c2", help: "C2 of iddpm's steps", domain: Domain::Positive },
-    OptionInfo { name: "j0", help: "j0 of iddpm's steps", domain: Domain::Whole(0, 998) },
-];
-const SIGMAS: OptionInfo = OptionInfo {
-    name: "sigmas",
-    help: "The noise levels of spacing=list, as in 80,10,1,0.1",
-    domain: Domain::Positive,
-};
-
-/// The options of a spacing.
-fn of_spacing(name: &str) -> Vec<OptionInfo> {
-    match name {
-        "karras" | "polyexponential" => vec![RHO],
-        "iddpm" => OF_IDDPM.to_vec(),
-        "list" => vec![SIGMAS],
-        _ => vec![],
-    }
-}
 
 impl Setting {
-    /// Beyond, x is nothing but noise many times over, and its squares leave f32.
-    pub const LARGEST_SIGMA: f64 = 1e6;
     /// Steps where none are given.
     pub const STEPS: usize = 20;
-    /// The notebook's smallest σ.
-    pub const SIGMA_MIN: f64 = 0.01;
 
-    /// A sampler with `steps` of the notebook's σ steps: ρ 7, from 80 to 0.01.
+    /// A sampler with `steps` of the notebook's σ steps: ρ 7, from 80 to 0.01. Of a sampler that finds its own steps, from 80 to 0.01.
     pub fn notebook(sampler: impl Into<Sampler>, steps: usize) -> Self {
-        let spacing = Spacing::Karras { rho: 7.0 };
-        Self {
-            sampler: sampler.into(),
-            sigma_steps: SigmaSteps { steps, sigma_min: Self::SIGMA_MIN, sigma_max: 80.0, spacing },
-        }
+        let sampler = sampler.into();
+        let sigma_steps = match sampler.levels() {
+            Levels::Steps => KarrasSteps { steps, ..KarrasSteps::default() }.into(),
+            Levels::Range => ends(SigmaSteps::from(ExponentialSteps::default())),
+        };
+        Self { sampler, sigma_steps }
     }
 
     /// All options of samplers and noise levels, each name once, those of noise levels first.
     pub fn all_options() -> Vec<OptionInfo> {
-        let mut all = vec![STEPS, RHO, SIGMA_MIN, SIGMA_MAX, SPACING];
-        all.extend(OF_IDDPM);
-        all.push(SIGMAS);
-        for option in Sampler::ALL.iter().flat_map(|info| info.options) {
+        let of_steps = SigmaSteps::ALL.iter().flat_map(|info| info.options);
+        let of_samplers = Sampler::ALL.iter().flat_map(|info| info.options);
+        let mut all = vec![SPACING];
+        for option in of_steps.chain(of_samplers) {
             if !all.iter().any(|known| known.name == option.name) {
                 all.push(*option);
             }
@@ -152,11 +116,12 @@ impl Setting {
         all
     }
 
-    /// Parses `sampler option=value option=value …`; what is not given is at its default, σ_max at `sigma_max`.
+    /// Parses `sampler option=value option=value …`; what is not given is at its default, σ_max and DDIM's scale at those of the
+    /// model.
     ///
     /// # Errors
-    /// One line that names what is wrong, and what there is.
-    pub fn parse(text: &str, sigma_max: f64) -> Result<Self, SettingError> {
+    /// One line that names what is wrong, and what there is; also where the noise levels of the model would not fall.
+    pub fn parse(text: &str, model: &Preconditioning) -> Result<Self, SettingError> {
         let mut words = text.split_whitespace();
         let name = words.next().unwrap_or_default();
         let mut given = vec![];
@@ -169,7 +134,7 @@ impl Setting {
             };
             given.push((option.to_string(), value.to_string()));
         }
-        Self::from_options(name, &given, sigma_max)
+        Self::from_options(name, &given, model)
     }
 
     /// The sampler `name` with the options and values of `given`.
@@ -179,58 +144,37 @@ impl Setting {
     pub fn from_options(
         name: &str,
         given: &[(String, String)],
-        sigma_max: f64,
+        model: &Preconditioning,
     ) -> Result<Self, SettingError> {
         let info = sampler_named(name)?;
-        let default_sampler = (info.default)();
-        let spacing =
-            given.iter().find(|(option, _)| option == "spacing").map_or("karras", |(_, value)| value);
-        let known = options_of(info, &default_sampler, spacing);
-        let mut table = Table::new();
-        table.insert("sampler".into(), Value::String(info.name.into()));
+        let spacing = given.iter().find(|(option, _)| option == SPACING.name);
+        let spacing = spacing_named(info, spacing.map_or("karras", |(_, value)| value))?;
+        let known = options_of(info, spacing);
+        let (mut sampler, mut steps) = (Table::new(), Table::new());
         for (option, value) in given {
-            let Some(option) = known.iter().find(|known| known.name == option) else {
-                let known: Vec<String> = known.iter().map(|known| known.name.to_string()).collect();
-                return Err(SettingError::Unknown {
-                    sampler: info.name,
-                    name: option.clone(),
-                    nearest: nearest(option, known.iter().map(String::as_str)).map(String::from),
-                    known,
-                });
-            };
+            let option = known_option(info, &known, option)?;
             let value = parse_value(option, value)?;
+            let table = if has(info.options, option.name) { &mut sampler } else { &mut steps };
             if table.insert(option.name.into(), value).is_some() {
                 return Err(SettingError::Twice(option.name.into()));
             }
         }
-        let mut default = |name: &str, value: Value| {
-            table.entry(name).or_insert(value);
-        };
-        default("spacing", Value::String("karras".into()));
-        default("steps", Value::Integer(Self::STEPS as i64));
-        default("sigma_min", Value::Float(Self::SIGMA_MIN));
-        default("sigma_max", Value::Float(sigma_max));
-        if spacing == "list" && !table.contains_key("sigmas") {
-            return Err(SettingError::Value {
-                name: "sigmas".into(),
-                value: String::new(),
-                domain: "the noise levels of spacing=list, as in sigmas=80,10,1,0.1".into(),
-            });
+        let models = [("scale", model.scale), ("sigma_max", model.sigma_max())];
+        for (table, options) in [(&mut sampler, info.options), (&mut steps, spacing.options)] {
+            for (name, value) in models.iter().filter(|(name, _)| has(options, name)) {
+                table.entry(*name).or_insert(Value::Float(*value));
+            }
         }
-        let of_sampler: Table = table
-            .iter()
-            .filter(|(key, _)| *key == "sampler" || info.options.iter().any(|option| option.name == *key))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        let wrong = |error: toml::de::Error| SettingError::Value {
-            name: info.name.into(),
-            value: String::new(),
-            domain: error.message().to_string(),
+        let setting = Self {
+            sampler: read("sampler", info.name, sampler)?,
+            sigma_steps: read("spacing", spacing.name, steps)?,
         };
-        let sampler = of_sampler.try_into().map_err(wrong)?;
-        table.retain(|key, _| key != "sampler" && !info.options.iter().any(|option| option.name == key));
-        let sigma_steps: SigmaSteps = table.try_into().map_err(wrong)?;
-        Ok(Self { sampler, sigma_steps })
+        let setting = match setting.sampler.levels() {
+            Levels::Steps => setting,
+            Levels::Range => Self { sigma_steps: ends(setting.sigma_steps), ..setting },
+        };
+        setting.sigmas(model)?;
+        Ok(setting)
     }
 
     /// The canonical text: the sampler's name, then every option with its value, in a fixed order. It is the key of a row, and parses
@@ -239,28 +183,38 @@ impl Setting {
         self.write(|_| true)
     }
 
-    /// The text without what is at its default, the steps bare: `heun 20 s_churn=0.5`. It parses back too, where the default
-    /// σ_max is 80.
+    /// The text without what is at its default, the steps bare: `heun 20 s_churn=0.5`. It parses back too, for a model whose default
+    /// σ_max is 80 and whose scale is 1.
     pub fn label(&self) -> String {
-        let default = Self::notebook((self.sampler.info().default)(), self.sigma_steps.steps);
+        let default =
+            Self { sampler: (self.sampler.info().default)(), sigma_steps: (self.spacing().default)() };
         let mut at_default = default.pairs();
-        if let Spacing::Karras { .. } = self.sigma_steps.spacing {
-        } else {
-            // Of another spacing, its own defaults.
-            let text = format!("{} spacing={}", self.sampler.name(), self.sigma_steps.spacing.name());
-            if let Ok(default) = Self::parse(&text, 80.0) {
-                at_default = default.pairs().into_iter().filter(|(name, _)| *name != "spacing").collect();
-            }
-        }
-        self.write(|(name, value)| {
-            *name == "steps" || !at_default.iter().any(|(n, v)| n == name && v == value)
-        })
-        .replacen(" steps=", " ", 1)
+        // The spacing goes without saying where it is the default one.
+        at_default.retain(|(name, value)| *name != "steps" && (*name != SPACING.name || value == "karras"));
+        self.write(|pair| !at_default.contains(pair)).replacen(" steps=", " ", 1)
     }
 
-    /// The label as the part of a file's name: `heun_20_s_churn=0.5`. Settings whose labels differ have files that differ.
+    /// What of the label is said of the noise levels, as in `20 sigma_max=10`.
+    pub fn levels_label(&self) -> String {
+        let levels = |word: &&str| {
+            let name = word.split_once('=').map_or("steps", |(name, _)| name);
+            name == SPACING.name || has(self.spacing().options, name)
+        };
+        let label = self.label();
+        label.split(' ').skip(1).filter(levels).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The label as the part of a file's name: `heun_20_s_churn=0.5`; of a long one the beginning, and a hash of the whole. Settings that
+    /// differ have files that differ.
     pub fn file_name(&self) -> String {
-        self.label().replace(' ', "_")
+        const LONGEST: usize = 150;
+        let name = self.label().replace(' ', "_");
+        if name.len() <= LONGEST {
+            return name;
+        }
+        let mut hasher = FnvHasher::default();
+        hasher.write(name.as_bytes());
+        format!("{}_{:016x}", &name[..LONGEST - 17], hasher.finish())
     }
 
     /// The noise levels for a model, from σ_max down.
@@ -268,27 +222,11 @@ impl Setting {
     /// # Errors
     /// When they would not fall strictly: one line that names the value at fault.
     pub fn sigmas(&self, model: &Preconditioning) -> Result<Vec<f64>, SettingError> {
-        match self.sampler.levels() {
-            Levels::Steps => Ok(self.sigma_steps.sigmas(&model.schedule, model.scale)?),
-            Levels::Range => {
-                let range =
-                    SigmaSteps { steps: 2, spacing: Spacing::Exponential {}, ..self.sigma_steps.clone() };
-                let mut sigmas = range.sigmas(&model.schedule, model.scale)?;
-                sigmas.pop();
-                Ok(sigmas)
-            }
+        let mut sigmas = self.sigma_steps.sigmas(&model.schedule, model.scale)?;
+        if self.sampler.levels() == Levels::Range {
+            sigmas.pop();
         }
-    }
-
-    /// Network evaluations for each sample; none where only a run tells.
-    pub fn nfe(&self) -> Option<usize> {
-        let steps = match self.sigma_steps.spacing {
-            Spacing::Ddim {} => self.sigma_steps.steps - 1,
-            Spacing::Uneven {} => 296,
-            Spacing::List { ref sigmas } => sigmas.iter().filter(|&&sigma| sigma > 0.0).count(),
-            _ => self.sigma_steps.steps,
-        };
-        self.sampler.nfe(steps)
+        Ok(sigmas)
     }
 
     /// The value of an option, where the setting has it.
@@ -300,10 +238,11 @@ impl Setting {
     fn pairs(&self) -> Vec<(&'static str, String)> {
         let table = Table::try_from(self).unwrap_or_default();
         let of = |option: &OptionInfo| Some((option.name, print(table.get(option.name)?)));
-        options_of(self.sampler.info(), &self.sampler, self.sigma_steps.spacing.name())
-            .iter()
-            .filter_map(of)
-            .collect()
+        options_of(self.sampler.info(), self.spacing()).iter().filter_map(of).collect()
+    }
+
+    fn spacing(&self) -> &'static SpacingInfo {
+        SigmaSteps::info(self.sigma_steps.name()).expect("every spacing is registered")
     }
 
     fn write(&self, keep: impl Fn(&(&'static str, String)) -> bool) -> String {
@@ -322,18 +261,64 @@ impl std::fmt::Display for Setting {
 }
 
 /// The options of a sampler and its noise levels, in the order of the canonical text.
-fn options_of(info: &SamplerInfo, sampler: &Sampler, spacing: &str) -> Vec<OptionInfo> {
-    let mut all = match sampler.levels() {
-        Levels::Steps => vec![STEPS],
-        Levels::Range => vec![],
-    };
-    all.extend(info.options);
-    if sampler.levels() == Levels::Steps {
-        all.push(SPACING);
-        all.extend(of_spacing(spacing));
+fn options_of(sampler: &SamplerInfo, spacing: &SpacingInfo) -> Vec<OptionInfo> {
+    let (steps, others): (Vec<_>, Vec<_>) = spacing.options.iter().partition(|option| option.name == "steps");
+    match (sampler.default)().levels() {
+        Levels::Steps => [&steps, sampler.options, &[SPACING], &others].concat(),
+        Levels::Range => [sampler.options, &others].concat(),
     }
-    all.extend([SIGMA_MIN, SIGMA_MAX]);
-    all
+}
+
+/// The same with two steps, σ_max and σ_min, for a sampler that takes nothing else.
+fn ends(steps: SigmaSteps) -> SigmaSteps {
+    match steps {
+        SigmaSteps::Exponential(steps) => ExponentialSteps { steps: 2, ..steps }.into(),
+        other => other,
+    }
+}
+
+fn has(options: &[OptionInfo], name: &str) -> bool {
+    options.iter().any(|option| option.name == name)
+}
+
+/// The option `name` among those that are `known`.
+fn known_option<'a>(
+    sampler: &SamplerInfo,
+    known: &'a [OptionInfo],
+    name: &str,
+) -> Result<&'a OptionInfo, SettingError> {
+    known.iter().find(|option| option.name == name).ok_or_else(|| {
+        let known: Vec<String> = known.iter().map(|known| known.name.to_string()).collect();
+        SettingError::Unknown {
+            sampler: sampler.name,
+            name: name.to_string(),
+            nearest: nearest(name, known.iter().map(String::as_str)).map(String::from),
+            known,
+        }
+    })
+}
+
+/// Reads what `name` is with these options, the rest at their defaults.
+fn read<T: DeserializeOwned>(tag: &str, name: &str, mut options: Table) -> Result<T, SettingError> {
+    options.insert(tag.into(), Value::String(name.into()));
+    options.try_into().map_err(|error: toml::de::Error| SettingError::Value {
+        name: tag.into(),
+        value: name.into(),
+        domain: error.message().to_string(),
+    })
+}
+
+/// The spacing `name`; of a sampler that finds its own steps, one that has σ_max and σ_min alone.
+fn spacing_named(sampler: &SamplerInfo, name: &str) -> Result<&'static SpacingInfo, SettingError> {
+    let name = match (sampler.default)().levels() {
+        Levels::Steps => name,
+        Levels::Range => "exponential",
+    };
+    SigmaSteps::info(name).ok_or_else(|| SettingError::Value {
+        name: SPACING.name.into(),
+        value: name.into(),
+        domain: SPACING.domain.to_string(),
+    })
 }
 
 fn sampler_named(name: &str) -> Result<&'static SamplerInfo, SettingError> {
@@ -355,14 +340,14 @@ fn parse_value(option: &OptionInfo, text: &str) -> Result<Value, SettingError> {
         value: text.to_string(),
         domain: option.domain.to_string(),
     };
-    if option.name == "sigmas" {
-        let numbers: Result<Vec<f64>, _> = text.split(',').map(str::parse).collect();
-        return Ok(Value::Array(numbers.map_err(|_| wrong())?.into_iter().map(Value::Float).collect()));
-    }
     let value = match option.domain {
         Domain::Whole(..) => Value::Integer(text.parse().map_err(|_| wrong())?),
-        Domain::Number(..) | Domain::Positive => Value::Float(text.parse().map_err(|_| wrong())?),
         Domain::Names(_) => Value::String(text.to_string()),
+        Domain::List(_) => {
+            let numbers: Result<Vec<f64>, _> = text.split(',').map(str::parse).collect();
+            Value::Array(numbers.map_err(|_| wrong())?.into_iter().map(Value::Float).collect())
+        }
+        _ => Value::Float(text.parse().map_err(|_| wrong())?),
     };
     if allows(option.domain, &value) { Ok(value) } else { Err(wrong()) }
 }
@@ -370,8 +355,11 @@ fn parse_value(option: &OptionInfo, text: &str) -> Result<Value, SettingError> {
 fn allows(domain: Domain, value: &Value) -> bool {
     match (domain, value) {
         (Domain::Number(from, to), Value::Float(v)) => (from..=to).contains(v),
-        (Domain::Positive, Value::Float(v)) => *v > 0.0,
-        (Domain::Positive, Value::Array(all)) => all.iter().all(|v| v.as_float().is_some_and(|v| v >= 0.0)),
+        (Domain::Positive, Value::Float(v)) => *v > 0.0 && v.is_finite(),
+        (Domain::PositiveOrInfinite, Value::Float(v)) => *v > 0.0,
+        (Domain::List(most), Value::Array(all)) => {
+            all.iter().all(|v| v.as_float().is_some_and(|v| v > 0.0 && v <= most))
+        }
         (Domain::Whole(from, to), Value::Integer(v)) => {
             u64::try_from(*v).is_ok_and(|v| (from..=to).contains(&v))
         }

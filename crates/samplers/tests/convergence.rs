@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use elucidate_samplers::{Denoiser, ImageNoise, Levels, NoiseSource, Sampler, Setting};
-use elucidate_schedules::{NoiseSchedule, SigmaSteps, Spacing};
+use elucidate_schedules::{KarrasSteps, NoiseInput, NoiseSchedule, Preconditioning, SigmaSteps};
 use mixture::Mixture;
 use std::cell::RefCell;
 
@@ -40,11 +40,12 @@ fn no_noise(_: &Tensor, _: f64, _: f64) -> Result<Tensor> {
 }
 
 fn sampler(text: &str) -> Sampler {
-    Setting::parse(text, 80.0).expect("a setting that is possible").sampler
+    let model = Preconditioning::edm(0.5, NoiseInput::Sigma);
+    Setting::parse(text, &model).expect("a setting that is possible").sampler
 }
 
 fn karras(steps: usize, sigma_min: f64, sigma_max: f64) -> Vec<f64> {
-    let steps = SigmaSteps { steps, sigma_min, sigma_max, spacing: Spacing::Karras { rho: 7.0 } };
+    let steps = SigmaSteps::from(KarrasSteps { steps, rho: 7.0, sigma_min, sigma_max });
     steps.sigmas(&NoiseSchedule::Edm {}, 1.0).expect("steps that are possible")
 }
 
@@ -95,7 +96,7 @@ fn deterministic_samplers_converge_at_their_order() -> Result<()> {
             ("dpmpp_2m", 2.0),
             ("dpmpp_2m_sde eta=0", 2.0),
             ("dpmpp_2m_sde eta=0 solver_type=heun", 2.0),
-            // Of order 3 from exact starting values; its first step, of order 1, caps the whole at 2.
+            // Its first step, of order 1, caps the whole.
             ("dpmpp_3m_sde eta=0", 2.0),
             ("lms order=1", 1.0),
             ("lms order=2", 2.0),
@@ -109,6 +110,54 @@ fn deterministic_samplers_converge_at_their_order() -> Result<()> {
             assert!((fitted - order).abs() < 0.25, "{text} on {data:?} converges at order {fitted:.2}");
         }
     }
+    Ok(())
+}
+
+/// Multistep methods have their order from exact starting values: here the first three steps are so small, 1/n of the others, that
+/// the errors of their lower orders are no larger than those of the rest.
+#[test]
+fn multistep_methods_have_their_order_from_exact_starting_values() -> Result<()> {
+    let data = Mixture { mean: 0.5, std: 0.25 };
+    let error = |text: &str, n: usize| -> Result<f64> {
+        let step = (TO / FROM).ln() / n as f64;
+        let starts = (0..3).map(|i| step * f64::from(i) / n as f64);
+        let all = starts.chain((1..=n).map(|i| step * i as f64));
+        let sigmas: Vec<f64> = all.map(|ln| FROM * ln.exp()).collect();
+        let x = Tensor::new(&STARTS, &Device::Cpu)?;
+        let ends = sample(&sampler(text), &data, &x, &sigmas, &mut no_noise)?.to_vec1::<f64>()?;
+        let errors = STARTS.iter().zip(ends).map(|(&x, end)| (end - data.solution(x, FROM, TO)).abs());
+        Ok(errors.fold(0.0, f64::max))
+    };
+    for (text, order) in [
+        ("dpmpp_2m", 2.0),
+        ("dpmpp_2m_sde eta=0", 2.0),
+        // k-diffusion has half of the term that order 3 needs.
+        ("dpmpp_3m_sde eta=0", 2.0),
+        ("lms order=2", 2.0),
+        ("lms order=3", 3.0),
+        ("lms order=4", 4.0),
+    ] {
+        let point = |&n: &usize| Ok((n as f64, error(text, n)?));
+        let points: Vec<_> = [128, 256, 512, 1024].iter().map(point).collect::<Result<_>>()?;
+        let fitted = fitted_order(&points);
+        println!("{text}: order {fitted:.3}, error {:.1e}", points[3].1);
+        assert!((fitted - order).abs() < 0.25, "{text} converges at order {fitted:.2}");
+    }
+    Ok(())
+}
+
+#[test]
+fn dpm_adaptive_gives_up_where_its_tolerance_cannot_be_met() -> Result<()> {
+    // A model whose answers do not settle as steps shrink, as those of half precision do not.
+    let calls = RefCell::new(0);
+    let unsteady = |x: &Tensor, _: &[f64]| {
+        *calls.borrow_mut() += 1;
+        x.zeros_like()? + f64::from(*calls.borrow() % 3)
+    };
+    let x = Tensor::new(&STARTS, &Device::Cpu)?;
+    let sampler = sampler("dpm_adaptive rtol=1e-12 atol=1e-12");
+    let error = sample(&sampler, &unsteady, &x, &[FROM, TO], &mut no_noise).unwrap_err().to_string();
+    assert!(error.contains("give a larger rtol or atol"), "{error}");
     Ok(())
 }
 

@@ -51,9 +51,9 @@ fn sampled(sampler: Sampler) -> Result<(Vec<f64>, usize)> {
     let model = Preconditioning::lesson_eps(true);
     let network = |x: &Tensor, t: &Tensor| exact_eps(x, t.to_vec1::<f64>()?[0]);
     let denoiser = Preconditioned { network, preconditioning: model, dtype: candle_core::DType::F64 };
-    let setting = Setting::parse(&format!("ddim steps={STEPS} spacing=ddim"), 80.0).expect("a setting");
+    let setting = Setting::parse(&format!("ddim steps={STEPS} spacing=ddim"), &model).expect("a setting");
     let sigmas = setting.sigmas(&model).expect("steps that fall");
-    let x = (start()? * Ddim { scale: 0.5, ..Ddim::default() }.into_sampler().start_std(sigmas[0]))?;
+    let x = (start()? * setting.sampler.start_std(sigmas[0]))?;
     let mut asked = 0;
     let mut noise = |_: &Tensor, _: f64, _: f64| {
         asked += 1;
@@ -61,15 +61,6 @@ fn sampled(sampler: Sampler) -> Result<(Vec<f64>, usize)> {
     };
     let sampled = sampler.sample(&denoiser, &x, &sigmas, &mut noise, &mut |_| Ok(()))?;
     Ok((sampled.images.flatten_all()?.to_vec1()?, sampled.nfe))
-}
-
-trait IntoSampler {
-    fn into_sampler(self) -> Sampler;
-}
-impl IntoSampler for Ddim {
-    fn into_sampler(self) -> Sampler {
-        self.into()
-    }
 }
 
 fn close(a: &[f64], b: &[f64]) {
@@ -93,6 +84,16 @@ fn it_is_the_lessons() -> Result<()> {
 }
 
 #[test]
+fn it_begins_with_the_noise_of_the_model() {
+    let model = Preconditioning::lesson_eps(true);
+    let begins = |text: &str| Setting::parse(text, &model).expect("a setting").sampler.start_std(3.0);
+    // x_t = √ᾱ·(x₀ + bσ·n) is N(0, 1) where it begins: in pixels of [−1,1] and over √ᾱ·b that is √(1/b² + σ²).
+    assert_eq!(begins("ddim"), 2f64.hypot(3.0));
+    assert_eq!(begins("ddim scale=1"), 1f64.hypot(3.0));
+    assert_eq!(begins("euler_ancestral"), 3.0);
+}
+
+#[test]
 fn clamp_and_floor_matter() -> Result<()> {
     let plain = in_alpha_bar(1.0, f64::INFINITY, 0.0)?;
     assert_ne!(plain, in_alpha_bar(1.0, 0.4, 0.0)?);
@@ -101,7 +102,7 @@ fn clamp_and_floor_matter() -> Result<()> {
 }
 
 #[test]
-fn without_clamp_and_floor_it_is_euler_ancestral() -> Result<()> {
+fn without_clamp_and_floor_its_steps_are_those_of_euler_ancestral() -> Result<()> {
     for eta in [0.0, 0.3, 1.0] {
         let (ddim, _) = sampled(Ddim { eta, ..Ddim::default() }.into())?;
         let (ancestral, _) = sampled(EulerAncestral { eta, ..EulerAncestral::default() }.into())?;

@@ -71,7 +71,7 @@ fn sampling_a_model_with_trainable_weights_records_no_graph() -> Result<()> {
     let denoiser = Preconditioned::new(|x: &Tensor, _: &Tensor| linear.forward(x), model);
     let x = (normal(1, 3, &[4], DType::F32)? * 80.0)?;
     for name in ["heun", "lms", "dpmpp_2m_sde"] {
-        let setting = Setting::parse(name, 80.0).expect("a setting");
+        let setting = Setting::parse(name, &model).expect("a setting");
         let sigmas = setting.sigmas(&model).expect("steps that fall");
         let mut noise = ImageNoise::seeded(0, 0..3);
         let mut steps = 0;
@@ -98,7 +98,7 @@ fn half_precision_is_the_networks_alone() -> Result<()> {
             x * 0.3
         };
         let denoiser = Preconditioned { network, preconditioning: model, dtype };
-        let setting = Setting::parse("heun steps=10", 80.0).expect("a setting");
+        let setting = Setting::parse("heun steps=10", &model).expect("a setting");
         let sigmas = setting.sigmas(&model).expect("steps that fall");
         let x = (normal(1, 3, &[4], DType::F32)? * 80.0)?;
         let mut noise = ImageNoise::seeded(0, 0..3);

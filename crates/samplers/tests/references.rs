@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use elucidate_samplers::{Sampler, Setting};
+use elucidate_schedules::{NoiseInput, Preconditioning};
 use mixture::Mixture;
 use serde::Deserialize;
 use std::path::Path;
@@ -39,7 +40,7 @@ fn largest_relative_difference(case: &Case, dtype: DType) -> Result<f64> {
         Some(noise) => tensor(noise),
         None => candle_core::bail!("k-diffusion asked for {} noises, we for more", case.noise.len()),
     };
-    let sampler = Setting::parse(&case.setting, 80.0)?.sampler;
+    let sampler = Setting::parse(&case.setting, &Preconditioning::edm(1.0, NoiseInput::Sigma))?.sampler;
     let data = Mixture { mean: case.mean, std: case.std };
     let (states, asked) = step_by_step(&sampler, &data, &tensor(&case.x)?, &case.sigmas, &noise)?;
     assert_eq!(asked, case.noise.len(), "{}", case.setting);

@@ -56,7 +56,7 @@ fn what_it_writes_is_the_librarys() -> Result<()> {
         ("dpmpp_sde steps=6", 10),
     ] {
         let found = results(&folder, &["--setting", text, "--mean=0.3", "--std=0.1", "--seed=4"]);
-        let setting = Setting::parse(text, 80.0).unwrap();
+        let setting = Setting::parse(text, &Preconditioning::edm(1.0, NoiseInput::Sigma)).unwrap();
         let sigmas = setting.sigmas(&Preconditioning::edm(1.0, NoiseInput::Sigma)).unwrap();
         assert_eq!(values(&found["sigmas"]), sigmas);
         assert_eq!(found["steps"].dims(), [7, 2, 3]);

@@ -1,6 +1,6 @@
 //! What a network's input, time and answer mean.
 
-use crate::{NoiseSchedule, ScheduleError};
+use crate::{NoiseSchedule, ScheduleError, SigmaSteps};
 use serde::{Deserialize, Serialize};
 
 /// What the network predicts, and with which scalings (Karras 2022, eq. 7 and table 1).
@@ -41,6 +41,11 @@ pub enum NoiseInput {
     Sigma,
     /// c_noise = ¼·ln σ (Karras 2022, table 1).
     QuarterLogSigma,
+}
+
+impl NoiseInput {
+    /// The names of all kinds.
+    pub const NAMES: &'static [&'static str] = &["sigma", "quarter-log-sigma"];
 }
 
 /// What a network's input, time and answer mean: its denoiser is D(x; σ) = μ + c_skip·(x−μ) + c_out·F(c_in·(x−μ); c_noise)
@@ -142,6 +147,14 @@ impl Preconditioning {
         all
     }
 
+    /// The data's standard deviation that the prediction assumes, where it assumes one.
+    pub fn sigma_data(&self) -> Option<f64> {
+        match self.prediction {
+            Prediction::Edm { sigma_data, .. } => Some(sigma_data),
+            _ => None,
+        }
+    }
+
     /// The largest σ that sampling begins with by default, in pixels of \[−1,1\]: the schedule's largest in whole hundredths, at
     /// most 80.
     pub fn sigma_max(&self) -> f64 {
@@ -169,8 +182,21 @@ impl Preconditioning {
             Prediction::Edm { .. } | Prediction::Ve {} if self.scale != 1.0 => {
                 impossible(format!("scale {}: edm and ve have pixels of [-1,1], so scale 1", self.scale))
             }
-            _ => Ok(()),
+            _ => self.check_largest_sigma(),
         }
+    }
+
+    /// Refuses σ whose noise would leave f32.
+    fn check_largest_sigma(&self) -> Result<(), ScheduleError> {
+        let largest = self.schedule.largest_sigma() / self.scale;
+        if largest > 0.0 && largest <= SigmaSteps::LARGEST_SIGMA {
+            return Ok(());
+        }
+        Err(ScheduleError(format!(
+            "the schedule's largest sigma is {largest} at scale {}: it must be above 0 and at most {}",
+            self.scale,
+            SigmaSteps::LARGEST_SIGMA
+        )))
     }
 }
 

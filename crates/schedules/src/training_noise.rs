@@ -19,6 +19,15 @@ pub enum TrainingNoise {
         #[serde(default = "p_std")]
         p_std: f64,
     },
+    /// ln σ is uniform: VE's (Karras 2022, table 1).
+    LogUniform {
+        /// The smallest σ, above 0.
+        #[serde(default = "ve_sigma_min")]
+        sigma_min: f64,
+        /// The largest.
+        #[serde(default = "ve_sigma_max")]
+        sigma_max: f64,
+    },
     /// t is uniform along the schedule; of numbered times each is as likely.
     UniformTime {},
 }
@@ -31,6 +40,9 @@ impl Default for TrainingNoise {
 }
 
 impl TrainingNoise {
+    /// What stands for σ = 0, which some schedules begin with: training takes logarithms of σ, and divides by it.
+    pub const SMALLEST_SIGMA: f64 = 1e-8;
+
     /// The noise level below which a share `u` of \[0,1) lies, in pixels of \[−1,1\]: with `u` uniform it is a draw. `schedule` is
     /// that of [`TrainingNoise::UniformTime`], in the units of pixels of \[−b,b\] with b = `scale`.
     pub fn sigma(&self, u: f64, schedule: &NoiseSchedule, scale: f64) -> f64 {
@@ -39,7 +51,10 @@ impl TrainingNoise {
                 // The smallest number above 0 stands for 0, whose quantile is −∞.
                 (p_mean + p_std * Normal::standard().inverse_cdf(u.max(f64::MIN_POSITIVE))).exp()
             }
-            Self::UniformTime {} => schedule.sigma(time_at(u, schedule)) / scale,
+            Self::LogUniform { sigma_min, sigma_max } => {
+                (sigma_min.ln() + u * (sigma_max.ln() - sigma_min.ln())).exp()
+            }
+            Self::UniformTime {} => (schedule.sigma(time_at(u, schedule)) / scale).max(Self::SMALLEST_SIGMA),
         }
     }
 
@@ -49,6 +64,10 @@ impl TrainingNoise {
             Self::LogNormal { p_mean, p_std } => {
                 let z = (sigma.ln() - p_mean) / p_std;
                 (-z * z / 2.0).exp() / (p_std * (2.0 * PI).sqrt())
+            }
+            Self::LogUniform { sigma_min, sigma_max } => {
+                let within = (sigma_min..=sigma_max).contains(&sigma);
+                f64::from(u8::from(within)) / (sigma_max / sigma_min).ln()
             }
             Self::UniformTime {} => {
                 let (first, last) = schedule.times();
@@ -69,6 +88,14 @@ impl TrainingNoise {
             {
                 Err(ScheduleError(format!(
                     "p_mean {p_mean} and p_std {p_std}: p_std must be above 0, both finite"
+                )))
+            }
+            Self::LogUniform { sigma_min, sigma_max }
+                if !(sigma_min >= Self::SMALLEST_SIGMA && sigma_min < sigma_max && sigma_max.is_finite()) =>
+            {
+                Err(ScheduleError(format!(
+                    "log_uniform sigma_min={sigma_min} sigma_max={sigma_max}: it needs {} <= sigma_min < sigma_max, both finite",
+                    Self::SMALLEST_SIGMA
                 )))
             }
             _ => Ok(()),
@@ -111,6 +138,8 @@ pub enum LossWeight {
 }
 
 impl LossWeight {
+    /// The names of all kinds.
+    pub const NAMES: &'static [&'static str] = &["unit", "edm", "min-snr", "soft-min-snr", "learned"];
     /// γ of [`LossWeight::MinSnr`].
     pub const GAMMA: f64 = 5.0;
 
@@ -138,6 +167,12 @@ fn p_mean() -> f64 {
 fn p_std() -> f64 {
     1.2
 }
+fn ve_sigma_min() -> f64 {
+    0.02
+}
+fn ve_sigma_max() -> f64 {
+    100.0
+}
 
 #[cfg(test)]
 mod tests {
@@ -157,6 +192,10 @@ mod tests {
         close(log_normal.sigma(1.0 - 0.158_655_253_931_457, &cosine, 1.0), 1.0, 1e-9);
         assert!(log_normal.sigma(0.0, &cosine, 1.0) >= 0.0);
         close(TrainingNoise::UniformTime {}.sigma(0.5, &cosine, 0.5), 2.0 * cosine.sigma(0.4995), 1e-12);
+        let log_uniform = TrainingNoise::LogUniform { sigma_min: 0.02, sigma_max: 100.0 };
+        for (u, sigma) in [(0.0, 0.02), (0.5, 2f64.sqrt()), (0.25, 0.02f64.powf(0.75) * 100f64.powf(0.25))] {
+            close(log_uniform.sigma(u, &cosine, 1.0), sigma, 1e-12);
+        }
         let discrete = NoiseSchedule::LinearBeta { beta_min: 1e-4, beta_max: 0.02, steps: 10 };
         for (u, t) in [(0.0, 0.0), (0.099, 0.0), (0.1, 1.0), (0.999, 9.0)] {
             close(TrainingNoise::UniformTime {}.sigma(u, &discrete, 1.0), discrete.sigma(t), 1e-12);
@@ -166,13 +205,34 @@ mod tests {
     #[test]
     fn the_density_is_that_of_the_draws() {
         let cosine = NoiseSchedule::default();
-        for (noise, scale) in [(TrainingNoise::default(), 1.0), (TrainingNoise::UniformTime {}, 0.5)] {
+        let log_uniform = TrainingNoise::LogUniform { sigma_min: 0.02, sigma_max: 100.0 };
+        for (noise, scale) in
+            [(TrainingNoise::default(), 1.0), (log_uniform, 1.0), (TrainingNoise::UniformTime {}, 0.5)]
+        {
             let (from, to) = (noise.sigma(0.2, &cosine, scale).ln(), noise.sigma(0.7, &cosine, scale).ln());
             let n = 20_000;
             let h = (to - from) / f64::from(n);
             let middle = |i: i32| (from + (f64::from(i) + 0.5) * h).exp();
             let mass: f64 = (0..n).map(|i| noise.log_density(middle(i), &cosine, scale) * h).sum();
             close(mass, 0.5, 1e-6);
+        }
+    }
+
+    #[test]
+    fn the_first_time_can_be_trained_at() {
+        let schedules = [
+            NoiseSchedule::default(),
+            NoiseSchedule::Cosine { start: 0.0, end: 1.0, tau: 2.0 },
+            NoiseSchedule::RectifiedFlow {},
+        ];
+        for schedule in schedules {
+            for u in [0.0, 1e-300, 1e-12] {
+                let sigma = TrainingNoise::UniformTime {}.sigma(u, &schedule, 1.0);
+                assert!(sigma >= TrainingNoise::SMALLEST_SIGMA, "{schedule:?} at {u}: {sigma}");
+                let quarter = Preconditioning::edm(0.66, NoiseInput::QuarterLogSigma);
+                assert!(quarter.at(sigma).c_noise.is_finite());
+                assert!(LossWeight::Edm.factor(sigma, &Preconditioning::lesson_eps(true), 0.66).is_finite());
+            }
         }
     }
 

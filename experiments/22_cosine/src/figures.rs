@@ -46,7 +46,7 @@ pub fn one_step(run: &Run, objective: &Objective, denoiser: &impl Denoiser) -> R
 
 /// The first test images, noised.
 fn first(run: &Run, objective: &Objective) -> Result<Noised> {
-    let indices: Vec<usize> = (0..COLUMNS.min(run.settings.test_images)).collect();
+    let indices: Vec<usize> = (0..COLUMNS.min(run.settings.scoring.test_images)).collect();
     Ok(objective.noised(&run.data.test, &indices, &numbers(&indices), "one step", None)?)
 }
 

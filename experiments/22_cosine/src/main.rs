@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let choices = Choices::lesson_eps(true);
     let preconditioning = choices.preconditioning;
-    let own_settings = options.own.settings(&preconditioning)?;
+    let own_settings = options.own.or(vec![], &preconditioning)?;
     let (mut run, own) = Run::begin(&options.run, Options::EXPERIMENT, NoOwnOptions {}, |_| ())?;
     let objective = Objective::new(&run, choices);
 
@@ -55,15 +55,15 @@ fn run(options: &Options) -> Result<()> {
     let mut table = Table::begin(&mut run, None)?;
     let keep = Keep { picture: true, samples: options.run.save_samples };
     let sample = |run: &Run, table: &mut Table, setting: &Setting| {
-        let n = run.settings.samples;
+        let n = run.settings.scoring.samples;
         table.sample(run, setting, n, keep, |streams, progress| {
-            draw(&denoiser, &preconditioning, setting, streams, n, &run.batches, progress)
+            draw(&denoiser, setting, streams, n, &run.batches, progress)
         })
     };
     let preset = run.settings.preset;
-    let (ddim, karras) = match own_settings {
-        Some(settings) => (vec![], settings),
-        None => (ddim_settings(preset), karras_settings(preset)),
+    let (ddim, karras) = match own_settings.is_empty() {
+        true => (ddim_settings(preset), karras_settings(preset)),
+        false => (vec![], own_settings),
     };
     run.phase("DDIM", |run| ddim.iter().try_for_each(|setting| sample(run, &mut table, setting)))?;
     sampling_sigmas(&run, &preconditioning, &karras)?;

@@ -5,7 +5,7 @@ use elucidate_lab::evaluate::one_setting::OneSetting;
 use elucidate_lab::run::options::{Preset, RunOptions};
 use elucidate_lab::run::program::CommandLine;
 use elucidate_samplers::{Ddim, Euler, Heun, Lms, Sampler, Setting};
-use elucidate_schedules::Spacing;
+use elucidate_schedules::DdimSteps;
 
 /// Train the UNet on Fashion-MNIST to predict the noise along the cosine schedule, sample with DDIM and, without
 /// retraining, with the samplers of Karras 2022, score with FID and KID.
@@ -32,12 +32,10 @@ impl CommandLine for Options {
 
 /// The lesson's DDIM with 100 and 50 steps, each with η 1, 0.5 and 0.
 pub fn ddim_settings(preset: Preset) -> Vec<Setting> {
-    let setting = |steps, eta| {
-        // ±1.5 on pixels x − ½ is ±3 on those of [−1,1].
-        let mut setting =
-            Setting::notebook(Ddim { eta, clamp: 3.0, floor: 0.01, scale: 0.5 }, preset.steps(steps));
-        setting.sigma_steps.spacing = Spacing::Ddim {};
-        setting
+    // ±1.5 on pixels x − ½ is ±3 on those of [−1,1].
+    let setting = |steps, eta| Setting {
+        sampler: Ddim { eta, clamp: 3.0, floor: 0.01, scale: 0.5 }.into(),
+        sigma_steps: DdimSteps { steps: preset.steps(steps) }.into(),
     };
     [100, 50].into_iter().flat_map(|steps| [1.0, 0.5, 0.0].map(|eta| setting(steps, eta))).collect()
 }

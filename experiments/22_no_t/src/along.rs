@@ -42,7 +42,7 @@ pub struct Trace {
 
 impl Trace {
     pub fn of(run: &Run, scorer: &Scorer, model: &Model) -> Result<Self> {
-        let n = run.settings.samples.min(GROUP);
+        let n = run.settings.scoring.samples.min(GROUP);
         let last = model.setting.steps - 1;
         let mut trace = Self {
             name: model.name,
@@ -122,7 +122,7 @@ pub fn draw(run: &Run, traces: &[Trace]) -> Result<()> {
 /// becomes brighter still: so images run away.
 pub fn read_off_brightened(run: &Run, reader: EpsModel) -> Result<()> {
     let images = Images::of(run, PixelRange::SIGNED);
-    let indices: Vec<usize> = (0..GROUP.min(run.settings.test_images)).collect();
+    let indices: Vec<usize> = (0..GROUP.min(run.settings.scoring.test_images)).collect();
     let (clean, noise) = images.with_noise(&run.data.test, &indices, &numbers(&indices), "brightened")?;
     let model = Preconditioning::lesson_eps(false);
     let curve = |alpha_bar: f64| -> Result<Series> {

@@ -8,7 +8,7 @@ use elucidate_core::rng::Streams;
 use elucidate_lab::evaluate::draw::{Batches, Described, Drawn, GROUP, finished, image_noise, ranges, watch};
 use elucidate_report::SampleRow;
 use elucidate_samplers::{NoiseSource, Setting};
-use elucidate_schedules::{NoiseSchedule, Spacing, sigmoid};
+use elucidate_schedules::{DdimSteps, NoiseSchedule, sigmoid};
 
 /// DDIM's options.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,9 +55,7 @@ impl DdimSetting {
     fn in_sigma(&self) -> Setting {
         let Ddim { eta, x0_clamp } = self.options;
         let ddim = elucidate_samplers::Ddim { eta, clamp: 2.0 * x0_clamp, floor: 0.01, scale: 0.5 };
-        let mut setting = Setting::notebook(ddim, self.steps);
-        setting.sigma_steps.spacing = Spacing::Ddim {};
-        setting
+        Setting { sampler: ddim.into(), sigma_steps: DdimSteps { steps: self.steps }.into() }
     }
 
     /// What was changed, as the column `variant` says it.
@@ -83,8 +81,11 @@ impl Described for DdimSetting {
         // The clamp, the floor and the scale are the lesson's throughout, and go without saying.
         let eta = if self.options.eta == 1.0 { String::new() } else { format!(" eta={}", self.options.eta) };
         row.label = Some(format!("ddim {}{eta}", self.steps));
-        row.nfe = Some(self.steps);
         row.variant = self.variant();
+    }
+
+    fn file_name(&self) -> String {
+        self.label().replace('σ', "sigma").replace(',', "").replace(' ', "_")
     }
 }
 
@@ -153,13 +154,12 @@ pub fn draw_ddim(
 ) -> Result<Drawn> {
     let network = |x: &Tensor, t: f64| model.noise(x, t);
     let estimate = |x: &Tensor| model.estimates(x);
-    let estimator = setting.estimates.map(|estimates| (&estimate as Estimator, estimates));
     let mut groups = vec![];
     for range in ranges(n, GROUP) {
         let start = streams.normal_images("starting noise", range.clone(), &IMAGE, &model.batches.device)?;
         let mut noise = image_noise(streams, range.clone());
         let noise = &mut |like: &Tensor| noise.noise(like, 0.0, 0.0);
-        let samples = ddim(network, &start, setting.steps, setting.options, estimator, noise, observe)?;
+        let samples = ddim(network, &start, setting, &estimate, noise, observe)?;
         groups.push(finished(&to_signed(&samples)?)?);
         progress((range.end - range.start) as usize);
     }
@@ -193,7 +193,7 @@ pub struct DdimStep<'a> {
 }
 
 /// DDIM (Song 2020, eq. 12) over t evenly from 1 − 1/steps to 0 on the cosine schedule. `network`: x_t and its time t to ε̂;
-/// `x`: standard normal noise (n, …). Where there is an estimator, x̂₀ = (x_t − √(1−ᾱ̂)·ε̂)/√ᾱ̂ takes each image's own
+/// `x`: standard normal noise (n, …). Where the setting has estimates, x̂₀ = (x_t − √(1−ᾱ̂)·ε̂)/√ᾱ̂ takes each image's own
 /// estimate ᾱ̂ instead of the schedule's ᾱ; the median is that of the n images. Returns the last x̂₀. One evaluation a
 /// step.
 ///
@@ -202,12 +202,12 @@ pub struct DdimStep<'a> {
 fn ddim(
     network: impl Fn(&Tensor, f64) -> candle_core::Result<Tensor>,
     x: &Tensor,
-    steps: usize,
-    options: Ddim,
-    estimator: Option<(Estimator, Estimates)>,
+    setting: &DdimSetting,
+    estimator: Estimator,
     noise: &mut dyn FnMut(&Tensor) -> candle_core::Result<Tensor>,
     observe: &mut dyn FnMut(DdimStep) -> candle_core::Result<()>,
 ) -> candle_core::Result<Tensor> {
+    let DdimSetting { steps, options, estimates } = *setting;
     if !(0.0..=1.0).contains(&options.eta) || steps == 0 {
         candle_core::bail!(
             "eta {} and {steps} steps: eta must be 0 to 1, and there must be a step",
@@ -222,8 +222,8 @@ fn ddim(
         let mut sigma = ddim_sigma(alpha_bar, next, options.eta);
         let mut found = vec![];
         let mut alpha_bar_hat = vec![alpha_bar; x.dim(0)?];
-        if let Some((estimate, rule)) = estimator {
-            found = estimate(&x)?;
+        if let Some(rule) = estimates {
+            found = estimator(&x)?;
             let median = median(&found);
             alpha_bar_hat.clone_from(&found);
             if let Some(factor) = rule.near_median {
@@ -303,6 +303,10 @@ mod tests {
         Tensor::new(&[[0.5f64, -1.0, 2.0], [0.1, 1.5, -0.3], [0.0, -2.0, 0.7]], &Device::Cpu)
     }
 
+    fn none(_: &Tensor) -> candle_core::Result<Vec<f64>> {
+        candle_core::bail!("a setting without estimates asks for them")
+    }
+
     fn no_noise(_: &Tensor) -> candle_core::Result<Tensor> {
         candle_core::bail!("a deterministic sampler asks for noise")
     }
@@ -312,9 +316,9 @@ mod tests {
         estimator: Option<(Estimator, Estimates)>,
         noise: &mut dyn FnMut(&Tensor) -> candle_core::Result<Tensor>,
     ) -> candle_core::Result<Vec<f64>> {
-        ddim(exact_eps, &start()?, STEPS, options, estimator, noise, &mut |_| Ok(()))?
-            .flatten_all()?
-            .to_vec1()
+        let setting = DdimSetting { steps: STEPS, options, estimates: estimator.map(|e| e.1) };
+        let estimator = estimator.map_or(&none as Estimator, |e| e.0);
+        ddim(exact_eps, &start()?, &setting, estimator, noise, &mut |_| Ok(()))?.flatten_all()?.to_vec1()
     }
 
     fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
@@ -354,7 +358,8 @@ mod tests {
             };
             let x = Tensor::ones((3, 1), DType::F64, &Device::Cpu)?;
             let zero = |x: &Tensor, _: f64| x.zeros_like();
-            ddim(zero, &x, 2, DETERMINISTIC, Some((&estimate, estimates)), &mut no_noise, &mut observe)?;
+            let setting = DdimSetting { steps: 2, options: DETERMINISTIC, estimates: Some(estimates) };
+            ddim(zero, &x, &setting, &estimate, &mut no_noise, &mut observe)?;
             Ok(first)
         };
         // x̂₀ = x_t/√ᾱ̂ where the network predicts no noise; the median is 0.4.
@@ -378,8 +383,8 @@ mod tests {
             let zero = |x: &Tensor, _: f64| x.zeros_like();
             let options = Ddim { eta: 1.0, x0_clamp: 2.0 };
             let rule = rule.map(|sigma| Estimates { near_median: Some(2.0), sigma });
-            let estimator = rule.map(|rule| (&estimate as Estimator, rule));
-            ddim(zero, &x, 4, options, estimator, &mut |x| x.ones_like(), &mut observe)?;
+            let setting = DdimSetting { steps: 4, options, estimates: rule };
+            ddim(zero, &x, &setting, &estimate, &mut |x| x.ones_like(), &mut observe)?;
             Ok(xs[1])
         };
         let schedule = NoiseSchedule::default();

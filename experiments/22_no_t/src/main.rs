@@ -63,7 +63,7 @@ fn run(options: &Options) -> Result<()> {
         })
     };
     run.phase("DDIM", |run| {
-        let n = run.settings.samples;
+        let n = run.settings.scoring.samples;
         table.sample(run, &OfCosine(plain(steps)), n, keep, |streams, progress| {
             draw_ddim(with_t, &plain(steps), streams, n, progress, &mut |_| Ok(()))
         })?;
@@ -72,7 +72,7 @@ fn run(options: &Options) -> Result<()> {
         sample(run, &mut table, without_t, &clamped_within(steps, 1.1), n)
     })?;
     run.phase("variants of the fix", |run| {
-        let n = run.settings.samples.div_ceil(4).max(12);
+        let n = run.settings.scoring.samples.div_ceil(4).max(12);
         variants(steps).iter().try_for_each(|setting| sample(run, &mut table, without_t, setting, n))?;
         // Whose fault it is where the fix fails: the same estimates for the model that is told the time.
         table.sample(run, &OfCosine(mended(steps, 1.0)), n, keep, |streams, progress| {
@@ -109,5 +109,9 @@ impl Described for OfCosine {
         self.0.describe(row);
         let estimated = row.variant.take().map_or_else(String::new, |variant| format!(", {variant}"));
         row.variant = Some(format!("with t{estimated}"));
+    }
+
+    fn file_name(&self) -> String {
+        format!("{}_with_t", self.0.file_name())
     }
 }

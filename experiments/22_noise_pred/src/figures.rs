@@ -108,7 +108,7 @@ pub fn error_by_logit(run: &Run, predictions: &[Predictions]) -> Result<()> {
 
 /// Noised test images, titled with predicted and true ᾱ.
 pub fn titled(run: &Run, data: &NoisedData, model: &NoiseLevelModel) -> Result<()> {
-    let indices: Vec<usize> = (0..(4 * COLUMNS).min(run.settings.test_images)).collect();
+    let indices: Vec<usize> = (0..(4 * COLUMNS).min(run.settings.scoring.test_images)).collect();
     let (x, alpha_bars) = data.noised_test(&indices)?;
     let answers = model.forward(&x)?.to_vec1::<f32>()?;
     let titles: Vec<String> = answers

@@ -32,8 +32,8 @@ fn run(options: &Options) -> Result<()> {
 
     // What constants would do: 0, the best one, and 0.5, the notebook's.
     run.phase("baselines", |run| {
-        let logits = data.logits(run.settings.test_images);
-        let batch = &logits[..run.settings.batch_size.min(logits.len())];
+        let logits = data.logits(run.settings.scoring.test_images);
+        let batch = &logits[..run.settings.training.batch_size.min(logits.len())];
         for constant in [0.0, 0.5] {
             for (over, logits) in [("the test set", logits.as_slice()), ("one batch", batch)] {
                 let errors = logits.iter().map(|logit| (logit - constant).powi(2));

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use elucidate_lab::run::options::{Preset, RunOptions, Settings};
+use elucidate_lab::run::options::{Levels, Preset, RunOptions, Settings};
 use elucidate_lab::run::program::CommandLine;
 use elucidate_lab::train::noise_level::EXPERIMENT;
 
@@ -33,22 +33,23 @@ impl Options {
     pub fn check(&self) -> Result<()> {
         let run = &self.run;
         for (option, given) in [
-            ("--layers-per-block", run.layers_per_block.is_some()),
-            ("--attention", run.attention.is_some()),
-            ("--attention-head-dim", run.attention_head_dim.is_some()),
-            ("--samples", run.samples.is_some()),
+            ("--layers-per-block", run.training.layers_per_block.is_some()),
+            ("--attention", run.training.attention.is_some()),
+            ("--attention-head-dim", run.training.attention_head_dim.is_some()),
+            ("--samples", run.scoring.samples.is_some()),
             ("--save-samples", run.save_samples),
         ] {
             ensure!(!given, "{option} is for the experiments that train a UNet and sample it");
         }
-        let levels = run.blocks.as_ref().map_or(6, Vec::len);
+        let levels = run.training.blocks.as_ref().map_or(6, Vec::len);
         ensure!(levels == 6, "--blocks has {levels} numbers: this network has six blocks");
-        let images = run.train_images.unwrap_or(60_000);
-        ensure!(
-            run.batch_size.is_none_or(|size| size > 1 && images % size != 1),
-            "--batch-size {} leaves a batch of one image, which batch norm cannot normalise: give another",
-            run.batch_size.unwrap_or(1)
-        );
+        let images = run.training.train_images.unwrap_or(60_000);
+        if let Some(size) = run.training.batch_size {
+            ensure!(
+                size > 1 && images % size != 1,
+                "--batch-size {size} leaves a batch of one image, which batch norm cannot normalise: give another"
+            );
+        }
         Ok(())
     }
 }
@@ -56,19 +57,19 @@ impl Options {
 /// The notebook's values for the lesson preset; half the channels for quick, a quarter and less for smoke. The last
 /// weights count, not their average: so does the notebook.
 pub fn preset(settings: &mut Settings) {
-    settings.lr = 1e-2;
-    settings.ema_decay = 0.0;
-    settings.attention = vec![];
+    settings.training.lr = 1e-2;
+    settings.training.ema_decay = 0.0;
+    settings.training.attention = Levels::default();
     match settings.preset {
-        Preset::Smoke => settings.blocks = vec![8, 8, 8, 16, 16, 32],
+        Preset::Smoke => settings.training.blocks = vec![8, 8, 8, 16, 16, 32],
         Preset::Quick => {
-            settings.blocks = vec![8, 16, 32, 64, 128, 256];
-            settings.batch_size = 128;
-            settings.epochs = 4;
+            settings.training.blocks = vec![8, 16, 32, 64, 128, 256];
+            settings.training.batch_size = 128;
+            settings.training.epochs = 4;
         }
         Preset::Lesson => {
-            settings.blocks = vec![16, 32, 64, 128, 256, 512];
-            settings.epochs = 20;
+            settings.training.blocks = vec![16, 32, 64, 128, 256, 512];
+            settings.training.epochs = 20;
         }
     }
 }
@@ -78,5 +79,5 @@ pub fn preset(settings: &mut Settings) {
 /// # Errors
 /// When there are not six of them.
 pub fn channels(settings: &Settings) -> Result<[usize; 6]> {
-    settings.blocks.as_slice().try_into().context("this network has six blocks")
+    settings.training.blocks.as_slice().try_into().context("this network has six blocks")
 }

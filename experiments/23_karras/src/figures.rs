@@ -53,7 +53,7 @@ fn density_estimate(sigmas: &[f64]) -> impl Fn(f64) -> f64 {
 
 /// Noised inputs and targets of a training batch, titled with σ, and the mean and standard deviation of both.
 pub fn training_batch(run: &mut Run, objective: &Objective) -> Result<()> {
-    let n = run.settings.batch_size.max(512).min(run.settings.train_images);
+    let n = run.settings.training.batch_size.max(512).min(run.settings.training.train_images);
     let indices: Vec<usize> = (0..n).collect();
     let Noised { clean, sigmas, batch } =
         objective.noised(&run.data.train, &indices, &numbers(&indices), "picture", None)?;
@@ -76,7 +76,7 @@ fn sigma_titles(sigmas: &[f64]) -> Vec<String> {
 
 /// Test images noised, denoised in one step, and as they are.
 pub fn one_step(run: &Run, objective: &Objective, denoiser: &impl Denoiser) -> Result<()> {
-    let indices: Vec<usize> = (0..COLUMNS.min(run.settings.test_images)).collect();
+    let indices: Vec<usize> = (0..COLUMNS.min(run.settings.scoring.test_images)).collect();
     let Noised { clean, sigmas, batch } =
         objective.noised(&run.data.test, &indices, &numbers(&indices), "one step", None)?;
     let denoised = denoiser.denoise(&batch.noised, &sigmas)?;
@@ -109,7 +109,7 @@ pub fn loss_by_sigma(
         Preset::Smoke => (50, 4),
         _ => (500, 16),
     };
-    let n = run.settings.test_images.min(n);
+    let n = run.settings.scoring.test_images.min(n);
     let sigmas: Vec<f64> =
         (0..=last).map(|i| 0.005 * (50f64 / 0.005).powf(f64::from(i) / f64::from(last))).collect();
     let losses = |model| -> Result<Vec<(f64, f64)>> {

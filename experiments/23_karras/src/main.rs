@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     options.edm.check()?;
-    let own_settings = options.own.settings(&options.edm.choices().preconditioning)?;
+    let own_settings = options.own.or(vec![], &options.edm.choices().preconditioning)?;
     let (mut run, edm) = Run::begin(&options.run, Options::EXPERIMENT, options.edm.clone(), preset)?;
     let objective = Objective::new(&run, edm.choices());
     let preconditioning = objective.choices.preconditioning;
@@ -56,24 +56,27 @@ fn run(options: &Options) -> Result<()> {
     let mut table = Table::begin(&mut run, Some(edm.sigma_data))?;
     let sample = |run: &Run, table: &mut Table, setting: &Setting, n: usize, keep: Keep| {
         table.sample(run, setting, n, keep, |streams, progress| {
-            draw(&denoiser, &preconditioning, setting, streams, n, &run.batches, progress)
+            draw(&denoiser, setting, streams, n, &run.batches, progress)
         })
     };
-    let settings = own_settings.unwrap_or_else(|| notebook_settings(run.settings.preset));
+    let settings =
+        if own_settings.is_empty() { notebook_settings(run.settings.preset) } else { own_settings };
     sampling_sigmas(&run, &preconditioning, &settings)?;
     run.phase("sampling", |run| {
         let keep = Keep { picture: true, samples: options.run.save_samples };
-        settings.iter().try_for_each(|setting| sample(run, &mut table, setting, run.settings.samples, keep))
+        settings
+            .iter()
+            .try_for_each(|setting| sample(run, &mut table, setting, run.settings.scoring.samples, keep))
     })?;
     if !options.own.is_given() {
         run.phase("nearest training images", |run| {
             let heun = Setting::notebook(Heun::default(), run.settings.preset.steps(20));
-            let n = COMPARED.min(run.settings.samples);
-            let drawn = draw(&denoiser, &preconditioning, &heun, &run.streams, n, &run.batches, &|_| ())?;
+            let n = COMPARED.min(run.settings.scoring.samples);
+            let drawn = draw(&denoiser, &heun, &run.streams, n, &run.batches, &|_| ())?;
             nearest_training_images(run, &drawn.images)
         })?;
         run.phase("FID by rho", |run| {
-            let n = run.settings.samples.div_ceil(2);
+            let n = run.settings.scoring.samples.div_ceil(2);
             let settings = rho_settings(run.settings.preset);
             settings.iter().try_for_each(|setting| sample(run, &mut table, setting, n, Keep::default()))
         })?;
@@ -85,6 +88,6 @@ fn run(options: &Options) -> Result<()> {
 /// The notebook's peak learning rate.
 fn preset(settings: &mut Settings) {
     if settings.preset == Preset::Lesson {
-        settings.lr = 1e-2;
+        settings.training.lr = 1e-2;
     }
 }

@@ -1,13 +1,13 @@
 //! The command line of exp-23-karras and the settings that it samples.
 
 use anyhow::{Result, ensure};
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser};
 use elucidate_lab::evaluate::one_setting::OneSetting;
-use elucidate_lab::run::options::{Preset, RunOptions};
+use elucidate_lab::run::options::{Preset, RunOptions, by_name};
 use elucidate_lab::run::program::CommandLine;
-use elucidate_lab::train::objective::{Choices, LossWeightName};
+use elucidate_lab::train::objective::Choices;
 use elucidate_samplers::{Euler, EulerAncestral, Heun, Lms, Sampler, Setting};
-use elucidate_schedules::{NoiseInput, Preconditioning, Spacing, TrainingNoise};
+use elucidate_schedules::{KarrasSteps, LossWeight, NoiseInput, Preconditioning, TrainingNoise};
 use serde::{Deserialize, Serialize};
 
 /// Train the UNet on Fashion-MNIST with Karras preconditioning, sample with every sampler, score with FID and KID.
@@ -43,8 +43,8 @@ pub struct EdmOptions {
     pub sigma_data: f64,
 
     /// What the network is told of the noise level: sigma itself, as the notebook has it, or EDM's ln(sigma)/4
-    #[arg(long, value_enum, default_value_t = NoiseInputName::Sigma)]
-    pub noise_input: NoiseInputName,
+    #[arg(long, default_value = "sigma", value_parser = by_name::<NoiseInput>(NoiseInput::NAMES))]
+    pub noise_input: NoiseInput,
 
     /// Draw a batch's sigmas from as many equal parts of their distribution as it has images, one each
     #[arg(long)]
@@ -52,19 +52,19 @@ pub struct EdmOptions {
     pub stratified: bool,
 
     /// How errors at each sigma count in training; unit is the notebook's
-    #[arg(long, value_enum, default_value_t = LossWeightName::Unit)]
+    #[arg(long, default_value = "unit", value_parser = by_name::<LossWeight>(LossWeight::NAMES))]
     #[serde(default)]
-    pub loss_weight: LossWeightName,
+    pub loss_weight: LossWeight,
 }
 
 impl EdmOptions {
     /// The notebook's choices, but for these options.
     pub fn choices(&self) -> Choices {
         Choices {
-            preconditioning: Preconditioning::edm(self.sigma_data, self.noise_input.into()),
+            preconditioning: Preconditioning::edm(self.sigma_data, self.noise_input),
             training_noise: TrainingNoise::default(),
             stratified: self.stratified,
-            loss_weight: self.loss_weight.into(),
+            loss_weight: self.loss_weight,
         }
     }
 
@@ -77,25 +77,6 @@ impl EdmOptions {
             "--sigma-data {sigma_data} is impossible: give a number above 0"
         );
         Ok(())
-    }
-}
-
-/// [`NoiseInput`] on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NoiseInputName {
-    /// σ itself.
-    Sigma,
-    /// ¼·ln σ.
-    QuarterLogSigma,
-}
-
-impl From<NoiseInputName> for NoiseInput {
-    fn from(name: NoiseInputName) -> Self {
-        match name {
-            NoiseInputName::Sigma => NoiseInput::Sigma,
-            NoiseInputName::QuarterLogSigma => NoiseInput::QuarterLogSigma,
-        }
     }
 }
 
@@ -119,10 +100,9 @@ pub fn rho_settings(preset: Preset) -> Vec<Setting> {
         Preset::Smoke => (3, &[1.0, 7.0]),
         _ => (18, &[1.0, 3.0, 5.0, 7.0, 9.0, 11.0]),
     };
-    let at = |&rho: &f64| {
-        let mut setting = Setting::notebook(Heun::default(), steps);
-        setting.sigma_steps.spacing = Spacing::Karras { rho };
-        setting
+    let at = |&rho: &f64| Setting {
+        sampler: Heun::default().into(),
+        sigma_steps: KarrasSteps { rho, steps, ..KarrasSteps::default() }.into(),
     };
     rhos.iter().map(at).collect()
 }

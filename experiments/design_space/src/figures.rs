@@ -13,7 +13,7 @@ use elucidate_samplers::Denoiser;
 
 /// Noised inputs and targets of a training batch, titled with σ, and the standard deviation of both.
 pub fn training_batch(run: &mut Run, objective: &Objective) -> Result<()> {
-    let indices: Vec<usize> = (0..512.min(run.settings.train_images)).collect();
+    let indices: Vec<usize> = (0..512.min(run.settings.training.train_images)).collect();
     let Noised { clean, sigmas, batch } =
         objective.noised(&run.data.train, &indices, &numbers(&indices), "picture", None)?;
     for (name, tensor) in [("input", &batch.input), ("target", &batch.target)] {
@@ -30,7 +30,7 @@ pub fn training_batch(run: &mut Run, objective: &Objective) -> Result<()> {
 
 /// Root mean squared error of D(x; σ) on test images, in pixels of [−1,1], by σ.
 pub fn error_by_sigma(run: &Run, objective: &Objective, denoiser: &impl Denoiser) -> Result<()> {
-    let n = run.settings.test_images.min(256);
+    let n = run.settings.scoring.test_images.min(256);
     let indices: Vec<usize> = (0..n).collect();
     let largest = objective.choices.preconditioning.sigma_max();
     let error = |i: i32| -> Result<(f64, f64)> {

@@ -8,10 +8,11 @@ use elucidate_lab::evaluate::draw::draw;
 use elucidate_lab::evaluate::figures::sampling_sigmas;
 use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
+use elucidate_lab::run::options::Preset;
 use elucidate_lab::run::program::CommandLine;
 use elucidate_lab::train::model;
 use elucidate_lab::train::objective::Objective;
-use elucidate_samplers::{Heun, Setting};
+use elucidate_samplers::Setting;
 use options::Options;
 use std::process::ExitCode;
 
@@ -25,43 +26,34 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let choices = options.design.choices()?;
     let preconditioning = choices.preconditioning;
-    let settings = match options.own.settings(&preconditioning)? {
-        Some(settings) => settings,
-        None => vec![default_setting(options, preconditioning.sigma_max())],
-    };
-    let (mut run, design) = Run::begin(&options.run, Options::EXPERIMENT, options.design.clone(), |_| ())?;
+    let heun = options.run.preset.unwrap_or(Preset::Quick).steps(20);
+    let heun = Setting::parse(&format!("heun {heun}"), &preconditioning)?;
+    let settings = options.own.or(vec![heun], &preconditioning)?;
+    let (mut run, choices) = Run::begin(&options.run, Options::EXPERIMENT, choices, |_| ())?;
     let objective = Objective::new(&run, choices);
 
     // What the network is trained on.
     run.phase("look at the data", |run| figures::training_batch(run, &objective))?;
 
     // The model: trained here, or made before.
-    let (_, model) = model::obtain(&mut run, &options.run, &design, &objective)?;
+    let (_, model) = model::obtain(&mut run, &options.run, &choices, &objective)?;
     let denoiser = objective.denoiser(&model);
 
     // The error of D(x; σ) by σ: in the same units whatever the network predicts.
     run.phase("error by sigma", |run| figures::error_by_sigma(run, &objective, &denoiser))?;
 
     // Sampling, scored against the test images.
-    let mut table = Table::begin(&mut run, None)?;
+    let mut table = Table::begin(&mut run, preconditioning.sigma_data())?;
     sampling_sigmas(&run, &preconditioning, &settings)?;
     run.phase("sampling", |run| {
         let keep = Keep { picture: true, samples: options.run.save_samples };
         settings.iter().try_for_each(|setting| {
-            let n = run.settings.samples;
+            let n = run.settings.scoring.samples;
             table.sample(run, setting, n, keep, |streams, progress| {
-                draw(&denoiser, &preconditioning, setting, streams, n, &run.batches, progress)
+                draw(&denoiser, setting, streams, n, &run.batches, progress)
             })
         })
     })?;
     table.finish(&run)?;
     run.finish()
-}
-
-/// Heun with 20 steps, from where the model begins.
-fn default_setting(options: &Options, sigma_max: f64) -> Setting {
-    let preset = options.run.preset.unwrap_or(elucidate_lab::run::options::Preset::Quick);
-    let mut setting = Setting::notebook(Heun::default(), preset.steps(20));
-    setting.sigma_steps.sigma_max = sigma_max;
-    setting
 }

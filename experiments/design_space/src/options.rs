@@ -1,14 +1,13 @@
 //! The command line of exp-design-space.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Parser};
 use elucidate_lab::evaluate::one_setting::OneSetting;
-use elucidate_lab::run::options::RunOptions;
+use elucidate_lab::run::options::{RunOptions, by_name};
 use elucidate_lab::run::program::CommandLine;
-use elucidate_lab::train::objective::{Choices, LossWeightName};
+use elucidate_lab::train::objective::Choices;
 use elucidate_samplers::parse_choice;
-use elucidate_schedules::{NoiseSchedule, Preconditioning, Prediction, TrainingNoise};
-use serde::{Deserialize, Serialize};
+use elucidate_schedules::{LossWeight, NoiseSchedule, Preconditioning, Prediction, TrainingNoise};
 
 /// Train the UNet on Fashion-MNIST with any prediction along any noise schedule at any scale of the data, sample with any
 /// sampler, score with FID and KID.
@@ -37,7 +36,7 @@ impl CommandLine for Options {
 }
 
 /// The choices, which training and sampling must agree on.
-#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, Args)]
 pub struct DesignOptions {
     /// What the network predicts: edm, ve, eps, v, x0 or flow; edm with its options, as in "edm sigma_data=0.5 mean=-0.4"
     #[arg(long, default_value = "eps", value_name = "TEXT")]
@@ -52,8 +51,8 @@ pub struct DesignOptions {
     #[arg(long, default_value_t = 1.0, value_name = "B", allow_negative_numbers = true)]
     pub data_scale: f64,
 
-    /// The distribution of noise in training: uniform_time or log_normal, as in "log_normal p_mean=-1.2 p_std=1.2" [default:
-    /// log_normal with edm, else uniform_time]
+    /// The distribution of noise in training: uniform_time, log_normal or log_uniform, with its options, as in "log_normal
+    /// p_mean=-1.2 p_std=1.2" [default: log_normal with edm, log_uniform with ve, else uniform_time]
     #[arg(long, value_name = "TEXT")]
     pub training_noise: Option<String>,
 
@@ -62,8 +61,8 @@ pub struct DesignOptions {
     pub stratified: bool,
 
     /// How errors at each noise level count
-    #[arg(long, value_enum, default_value_t = LossWeightName::Unit)]
-    pub loss_weight: LossWeightName,
+    #[arg(long, default_value = "unit", value_parser = by_name::<LossWeight>(LossWeight::NAMES))]
+    pub loss_weight: LossWeight,
 
     /// Do not tell the network the time
     #[arg(long)]
@@ -86,16 +85,14 @@ impl DesignOptions {
                 parse_choice("training_noise", text).with_context(|| given("training-noise", text))?
             }
             (None, Prediction::Edm { .. }) => TrainingNoise::default(),
+            (None, Prediction::Ve {}) => parse_choice("training_noise", "log_uniform")?,
             (None, _) => TrainingNoise::UniformTime {},
         };
         training_noise.check()?;
         let preconditioning =
             Preconditioning { prediction, schedule, scale: self.data_scale, told_time: !self.no_time };
         preconditioning.check()?;
-        if !schedule.largest_sigma().is_finite() {
-            bail!("--schedule {:?} reaches infinite noise at its last time", self.schedule);
-        }
-        let loss_weight = self.loss_weight.into();
-        Ok(Choices { preconditioning, training_noise, stratified: self.stratified, loss_weight })
+        let Self { stratified, loss_weight, .. } = *self;
+        Ok(Choices { preconditioning, training_noise, stratified, loss_weight })
     }
 }

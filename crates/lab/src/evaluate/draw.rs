@@ -7,8 +7,9 @@ use elucidate_core::data::IMAGE;
 use elucidate_core::params::is_finite;
 use elucidate_core::rng::{Stream, Streams};
 use elucidate_report::SampleRow;
-use elucidate_samplers::{BrownianPaths, Denoiser, ImageNoise, NoiseSource, Sampler, Setting};
-use elucidate_schedules::Preconditioning;
+use elucidate_samplers::{
+    BrownianPaths, Denoiser, ImageNoise, NoiseSource, Preconditioned, Sampler, Setting,
+};
 use rand::RngExt;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -26,11 +27,8 @@ pub trait Described {
         row.label()
     }
 
-    /// Its label as files are named, as in `heun_20_s_churn=0.5`.
-    fn file_name(&self) -> String {
-        let ascii = self.label().replace('η', "eta").replace('σ', "sigma").replace('ρ', "rho");
-        ascii.replace(',', "").replace(' ', "_")
-    }
+    /// Its label as files are named, as in `heun_20_s_churn=0.5`: another one for each way that differs.
+    fn file_name(&self) -> String;
 }
 
 impl Described for Setting {
@@ -38,7 +36,6 @@ impl Described for Setting {
         row.sampler = self.sampler.name().to_string();
         row.setting = Some(self.text());
         row.label = Some(Setting::label(self));
-        row.nfe = self.nfe();
         row.steps = self.number("steps").map(|steps| steps as usize);
         row.order = self.number("order").map(|order| order as usize);
         let columns = [
@@ -51,6 +48,10 @@ impl Described for Setting {
         for (option, column) in columns {
             *column = self.number(option);
         }
+    }
+
+    fn file_name(&self) -> String {
+        Setting::file_name(self)
     }
 }
 
@@ -110,16 +111,18 @@ pub struct Drawn {
 ///
 /// # Errors
 /// When the setting is impossible, the model fails, an answer of it is not finite, or the run was asked to stop.
-pub fn draw(
-    denoiser: &(dyn Denoiser + Sync),
-    model: &Preconditioning,
+pub fn draw<N>(
+    denoiser: &Preconditioned<N>,
     setting: &Setting,
     streams: &Streams,
     n: usize,
     batches: &Batches,
     progress: &(dyn Fn(usize) + Sync),
-) -> Result<Drawn> {
-    let sigmas = setting.sigmas(model)?;
+) -> Result<Drawn>
+where
+    Preconditioned<N>: Denoiser + Sync,
+{
+    let sigmas = setting.sigmas(&denoiser.preconditioning)?;
     let std = setting.sampler.start_std(sigmas[0]);
     let evaluations = Mutex::new(vec![]);
     let one_batch = |range: Range<u64>, denoiser: &dyn Denoiser| -> Result<Tensor> {

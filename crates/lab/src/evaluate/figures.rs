@@ -5,7 +5,7 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use elucidate_report::{Series, save_curves};
 use elucidate_samplers::{Levels, Setting};
-use elucidate_schedules::{Preconditioning, SigmaSteps};
+use elucidate_schedules::Preconditioning;
 
 /// The value below which `share` of `values`, which must not be empty, lie: the nearest of them.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
@@ -39,12 +39,7 @@ pub fn sampling_sigmas(run: &Run, model: &Preconditioning, settings: &[Setting])
         }
         let above_zero = &sigmas[..sigmas.len() - 1];
         let points = above_zero.iter().enumerate().map(|(i, &s)| (i as f64, s)).collect();
-        let SigmaSteps { steps, ref spacing, .. } = setting.sigma_steps;
-        let how = match setting.number("rho") {
-            Some(rho) => format!("ρ {rho}"),
-            None => spacing.name().to_string(),
-        };
-        series.push(Series::line(format!("{steps} steps, {how}"), points));
+        series.push(Series::line(setting.levels_label(), points));
         drawn.push(sigmas);
     }
     if series.is_empty() {

@@ -33,7 +33,7 @@ struct Row {
 /// # Errors
 /// When the features cannot be computed, or a file cannot be written.
 pub fn nearest_training_images(run: &mut Run, samples: &Tensor) -> Result<()> {
-    let n = samples.dim(0)?.min(run.settings.test_images);
+    let n = samples.dim(0)?.min(run.settings.scoring.test_images);
     let indices: Vec<usize> = (0..n).collect();
     let test = run.data.test.batch(&indices, PixelRange::SIGNED, &run.device)?;
     let asked = Tensor::cat(&[&samples.narrow(0, 0, n)?, &test], 0)?;
@@ -97,8 +97,8 @@ fn nearest(
     };
     let asked = of(asked)?;
     let mut best = vec![(0, f32::INFINITY); asked.len()];
-    for first in (0..run.settings.train_images).step_by(CHUNK) {
-        let indices: Vec<usize> = (first..(first + CHUNK).min(run.settings.train_images)).collect();
+    for first in (0..run.settings.training.train_images).step_by(CHUNK) {
+        let indices: Vec<usize> = (first..(first + CHUNK).min(run.settings.training.train_images)).collect();
         let chunk = of(&run.data.train.batch(&indices, PixelRange::SIGNED, &run.device)?)?;
         keep_nearer(&mut best, &asked, first, &chunk);
     }

@@ -1,6 +1,6 @@
 //! The options that sample settings of one's own, instead of the notebook's list.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use elucidate_samplers::{Sampler, Setting, SettingError};
 use elucidate_schedules::Preconditioning;
@@ -17,22 +17,26 @@ pub struct OneSetting {
 const HEADING: &str = "Settings of one's own";
 
 impl OneSetting {
-    /// The settings that are asked for, if any are, for a model that begins at its largest σ by default.
+    /// The settings that are asked for, else those of `default`, for a model that begins at its largest σ by default.
     ///
     /// # Errors
     /// One line that names the option or the word that is impossible, and what there is; also where the noise levels would not fall.
-    pub fn settings(&self, model: &Preconditioning) -> Result<Option<Vec<Setting>>> {
-        let sigma_max = model.sigma_max();
+    pub fn or(&self, default: Vec<Setting>, model: &Preconditioning) -> Result<Vec<Setting>> {
         let mut settings = vec![];
         for text in &self.texts {
-            settings.push(Setting::parse(text, sigma_max).map_err(|e| anyhow!("--setting {text:?}: {e}"))?);
+            settings.push(Setting::parse(text, model).map_err(|e| anyhow!("--setting {text:?}: {e}"))?);
         }
         if let Some(sampler) = &self.sampler {
-            let setting = Setting::from_options(sampler, &self.options, sigma_max);
+            let setting = Setting::from_options(sampler, &self.options, model);
             settings.push(setting.map_err(|error| anyhow!(as_option(error)))?);
         }
-        settings.iter().try_for_each(|setting| setting.sigmas(model).map(|_| ()))?;
-        Ok((!settings.is_empty()).then_some(settings))
+        if settings.is_empty() {
+            for setting in &default {
+                setting.sigmas(model).with_context(|| format!("{setting}, which is sampled by default"))?;
+            }
+            return Ok(default);
+        }
+        Ok(settings)
     }
 
     /// Whether any are asked for.

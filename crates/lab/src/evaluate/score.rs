@@ -5,7 +5,7 @@ use crate::evaluate::pictures::sample_grid;
 use crate::evaluate::yardsticks;
 use crate::run::Run;
 use crate::run::interrupt;
-use crate::run::options::Settings;
+use crate::run::options::TrainingSettings;
 use crate::run::progress::bar;
 use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
@@ -134,7 +134,7 @@ impl Table {
     /// When the real images cannot be scored, or a file cannot be written.
     pub fn begin(run: &mut Run, sigma_data: Option<f64>) -> Result<Self> {
         let scorer = run.phase("features of the test images", |run| {
-            let indices: Vec<usize> = (0..run.settings.test_images).collect();
+            let indices: Vec<usize> = (0..run.settings.scoring.test_images).collect();
             let real = run.data.test.batch(&indices, PixelRange::SIGNED, &run.device)?;
             Scorer::new(run.classifier.clone(), &real)
         })?;
@@ -143,7 +143,7 @@ impl Table {
             table.take_over(run)?;
         }
         run.phase("floor and yardsticks", |run| {
-            let n = run.settings.samples;
+            let n = run.settings.scoring.samples;
             run.settings.sampling_seeds().try_for_each(|seed| {
                 yardsticks::NAMES.iter().try_for_each(|name| table.add_real(run, name, n, seed))
             })
@@ -276,11 +276,11 @@ impl Table {
         let score = self.scorer.score(images, seed)?;
         let mut row = self.row(run, described, &score, seed);
         let label = row.label();
-        if run.settings.fid_infinity {
+        if run.settings.scoring.fid_infinity {
             let by_n = FidByN::new(&self.scorer.reference, &score.features, seed)?;
             row.fid_infinity = Some(by_n.infinity);
             let yardstick = row.is_real() && row.sampler != "real";
-            if seed == run.settings.seed && row.n == run.settings.samples && !yardstick {
+            if seed == run.settings.seed && row.n == run.settings.scoring.samples && !yardstick {
                 let points = by_n.points.iter().map(|&(n, fid)| (1.0 / n as f64, fid - by_n.infinity));
                 let points = [(0.0, 0.0)].into_iter().chain(points).collect();
                 // Killed between this chart and the row, the run had it already.
@@ -311,11 +311,11 @@ impl Table {
             kid: score.distances.kid.mean,
             kid_std_err: score.distances.kid.std_err,
             kid_chunks: score.distances.kid_chunks,
-            n_real: settings.test_images,
+            n_real: settings.scoring.test_images,
             preset: settings.preset.name().to_string(),
-            epochs: settings.epochs,
-            batch_size: settings.batch_size,
-            blocks: join(&settings.blocks),
+            epochs: settings.training.epochs,
+            batch_size: settings.training.batch_size,
+            blocks: join(&settings.training.blocks),
             parameters: record.parameters,
             sigma_data: self.sigma_data,
             data_sha256: record.data_sha256.clone(),
@@ -335,7 +335,7 @@ impl Table {
 
 /// What an error in sampling is about: the setting, and where its model comes from.
 fn about(run: &Run, setting: &str) -> String {
-    let Settings { lr, epochs, .. } = run.settings;
+    let TrainingSettings { lr, epochs, .. } = run.settings.training;
     let sha256 = run.record.checkpoint_sha256.as_deref().unwrap_or_default();
     format!("{setting} (model {}, --epochs {epochs} --lr {lr})", sha256.get(..12).unwrap_or(sha256))
 }

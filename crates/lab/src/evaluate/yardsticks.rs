@@ -14,7 +14,7 @@ pub(crate) const NAMES: [&str; 4] = ["real", "real_noise_0.05", "real_noise_0.1"
 /// `n` real training images, drawn by `seed`: (n, 1, 32, 32) in [−1, 1].
 fn real(run: &Run, n: usize, seed: u64) -> Result<Tensor> {
     let mut stream = Streams::new(seed).stream("floor", 0);
-    let indices = index::sample(&mut stream, run.settings.train_images, n).into_vec();
+    let indices = index::sample(&mut stream, run.settings.training.train_images, n).into_vec();
     Ok(run.data.train.batch(&indices, PixelRange::SIGNED, &run.device)?)
 }
 

@@ -224,28 +224,14 @@ impl Run {
                 let folder = RunFolder::create(options.out.as_deref(), experiment, settings.preset.name())?;
                 let options = serde_json::to_value(Stored { settings: settings.clone(), own: &own })?;
                 let record = RunRecord {
-                    schema_version: SCHEMA_VERSION,
                     experiment: experiment.to_string(),
                     run: folder.name(),
-                    command_line: command_line(),
                     options,
                     seed: settings.seed,
-                    git_revision: session.git_revision,
-                    versions: versions(),
-                    started: session.started,
-                    finished: None,
-                    resumed: vec![],
-                    seconds: BTreeMap::new(),
-                    threads,
-                    device: session.device,
-                    cpu: session.cpu,
                     data_source: from_here(&data.source),
                     data_sha256: data.sha256(),
                     classifier_sha256: classifier.sha256().to_string(),
-                    checkpoint_sha256: None,
-                    models: BTreeMap::new(),
-                    parameters: 0,
-                    figures: BTreeMap::new(),
+                    ..begun_in(session)
                 };
                 (folder, record)
             }
@@ -359,6 +345,22 @@ fn stopped_run<T: DeserializeOwned>(
 fn session(device: &Device, threads: usize) -> Session {
     let device = if device.is_cuda() { "cuda" } else { "cpu" }.to_string();
     Session { started: now(), git_revision: git_revision(), threads, device, cpu: cpu() }
+}
+
+/// The record of a run that begins in this session.
+fn begun_in(session: Session) -> RunRecord {
+    let Session { started, git_revision, threads, device, cpu } = session;
+    RunRecord {
+        schema_version: SCHEMA_VERSION,
+        command_line: command_line(),
+        versions: versions(),
+        started,
+        git_revision,
+        threads,
+        device,
+        cpu,
+        ..RunRecord::default()
+    }
 }
 
 /// The options as run.json holds them.

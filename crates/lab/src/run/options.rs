@@ -1,12 +1,16 @@
 //! The options that every experiment has, and the presets that fill in what is not given.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use elucidate_core::device::DeviceChoice;
 use elucidate_core::unet::UNet2DConfig;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// A set of values for everything that is not given by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -36,6 +40,121 @@ impl Preset {
     }
 }
 
+/// Defines options that a preset fills in, twice: as the command line has them, each given or not, and with all of them filled in.
+/// A new one is a line here, and its value in the preset.
+macro_rules! filled_in_by_presets {
+    (
+        $(#[$of_all:meta])* pub struct $all:ident;
+        $(#[$of_given:meta])* pub struct $given:ident;
+        $( $(#[doc = $help:literal])+ #[arg($($arg:tt)*)] $(#[serde($($serde:tt)*)])? $field:ident: $type:ty, )*
+    ) => {
+        $(#[$of_all])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub struct $all {
+            $( $(#[doc = $help])+ $(#[serde($($serde)*)])? pub $field: $type, )*
+        }
+
+        $(#[$of_given])*
+        #[derive(Debug, Clone, Default, Args)]
+        pub struct $given {
+            $( $(#[doc = $help])+ #[arg(long, $($arg)*)] pub $field: Option<$type>, )*
+        }
+
+        impl $all {
+            /// Replaces the values that are given.
+            fn overlay(&mut self, given: &$given) {
+                $( if let Some(value) = &given.$field { self.$field.clone_from(value); } )*
+            }
+        }
+    };
+}
+
+filled_in_by_presets! {
+    /// What a training depends on.
+    pub struct TrainingSettings;
+    /// What a training depends on, as far as it is given.
+    pub struct TrainingOptions;
+
+    /// Passes over the training images
+    #[arg(value_name = "N")]
+    epochs: usize,
+
+    /// Images in a training step
+    #[arg(value_name = "N")]
+    batch_size: usize,
+
+    /// Peak learning rate of the one-cycle schedule
+    #[arg(value_name = "RATE")]
+    lr: f64,
+
+    /// Decay of the exponential moving average of the weights, which sampling uses
+    #[arg(value_name = "DECAY")]
+    ema_decay: f64,
+
+    /// The network's channels at each level, as in 32,64,128,256
+    #[arg(value_delimiter = ',', value_name = "CHANNELS")]
+    blocks: Vec<usize>,
+
+    /// Residual blocks at each level
+    #[arg(value_name = "N")]
+    layers_per_block: usize,
+
+    /// Levels with attention, counted from 0, as in 1,2,3; "none" for none
+    #[arg(value_name = "LEVELS")]
+    attention: Levels,
+
+    /// Channels of each attention head
+    #[arg(value_name = "N")]
+    attention_head_dim: usize,
+
+    /// Train on the first N images only
+    #[arg(value_name = "N")]
+    train_images: usize,
+}
+
+filled_in_by_presets! {
+    /// What samples are drawn for each setting, and how they are scored.
+    pub struct ScoringSettings;
+    /// What samples are drawn and how they are scored, as far as it is given.
+    pub struct ScoringOptions;
+
+    /// Samples drawn for each setting
+    #[arg(value_name = "N")]
+    samples: usize,
+
+    /// Score each setting with the sampling noise of N seeds, SEED and those after it [default: 1]
+    #[arg(value_name = "N")]
+    #[serde(default = "one_seed")]
+    seeds: u64,
+
+    /// Extrapolate each FID to infinitely many samples (Chong & Forsyth 2020), and draw FID over 1/n
+    #[arg(num_args = 0, default_missing_value = "true")]
+    #[serde(default)]
+    fid_infinity: bool,
+
+    /// Test and score against the first N test images only
+    #[arg(value_name = "N")]
+    test_images: usize,
+}
+
+/// Levels of the network, counted from 0; as text `1,2,3`, or `none`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Levels(pub Vec<usize>);
+
+impl FromStr for Levels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" {
+            return Ok(Self::default());
+        }
+        let level =
+            |part: &str| part.trim().parse().map_err(|_| "give levels such as 1,2,3, or none".to_string());
+        text.split(',').map(level).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// Options of every experiment; what is not given comes from the preset.
 #[derive(Debug, Clone, Args)]
 pub struct RunOptions {
@@ -47,57 +166,13 @@ pub struct RunOptions {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 
-    /// Score each setting with the sampling noise of N seeds, SEED and those after it [default: 1]
-    #[arg(long, value_name = "N")]
-    pub seeds: Option<u64>,
+    /// What the training depends on.
+    #[command(flatten)]
+    pub training: TrainingOptions,
 
-    /// Passes over the training images
-    #[arg(long, value_name = "N")]
-    pub epochs: Option<usize>,
-
-    /// Images in a training step
-    #[arg(long, value_name = "N")]
-    pub batch_size: Option<usize>,
-
-    /// Peak learning rate of the one-cycle schedule
-    #[arg(long, value_name = "RATE")]
-    pub lr: Option<f64>,
-
-    /// Decay of the exponential moving average of the weights, which sampling uses
-    #[arg(long, value_name = "DECAY")]
-    pub ema_decay: Option<f64>,
-
-    /// The network's channels at each level, as in 32,64,128,256
-    #[arg(long, value_delimiter = ',', value_name = "CHANNELS")]
-    pub blocks: Option<Vec<usize>>,
-
-    /// Residual blocks at each level
-    #[arg(long, value_name = "N")]
-    pub layers_per_block: Option<usize>,
-
-    /// Levels with attention, counted from 0, as in 1,2,3; "none" for none
-    #[arg(long, value_name = "LEVELS")]
-    pub attention: Option<String>,
-
-    /// Channels of each attention head
-    #[arg(long, value_name = "N")]
-    pub attention_head_dim: Option<usize>,
-
-    /// Samples drawn for each setting
-    #[arg(long, value_name = "N")]
-    pub samples: Option<usize>,
-
-    /// Extrapolate each FID to infinitely many samples (Chong & Forsyth 2020), and draw FID over 1/n
-    #[arg(long)]
-    pub fid_infinity: bool,
-
-    /// Train on the first N images only
-    #[arg(long, value_name = "N")]
-    pub train_images: Option<usize>,
-
-    /// Test and score against the first N test images only
-    #[arg(long, value_name = "N")]
-    pub test_images: Option<usize>,
+    /// How it is sampled and scored.
+    #[command(flatten)]
+    pub scoring: ScoringOptions,
 
     /// Where to compute: cpu, cuda or auto
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
@@ -150,88 +225,65 @@ pub struct RunOptions {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoOwnOptions {}
 
-/// The options after the preset has filled them in: all that a run's training depends on.
+/// The options after the preset has filled them in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Where the values that were not given come from.
     pub preset: Preset,
     /// The run's seed.
     pub seed: u64,
-    /// Passes over the training images.
-    pub epochs: usize,
-    /// Images in a training step.
-    pub batch_size: usize,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Decay of the weights' moving average.
-    pub ema_decay: f64,
-    /// The network's channels at each level.
-    pub blocks: Vec<usize>,
-    /// Residual blocks at each level.
-    pub layers_per_block: usize,
-    /// Levels with attention.
-    pub attention: Vec<usize>,
-    /// Channels of each attention head.
-    pub attention_head_dim: usize,
-    /// Samples drawn for each setting.
-    pub samples: usize,
-    /// Seeds of sampling noise that each setting is scored with, `seed` and those after it.
-    #[serde(default = "one_seed")]
-    pub seeds: u64,
-    /// Whether each FID is extrapolated to infinitely many samples.
-    #[serde(default)]
-    pub fid_infinity: bool,
-    /// Training images used.
-    pub train_images: usize,
-    /// Test images used.
-    pub test_images: usize,
+    /// What the training depends on.
+    #[serde(flatten)]
+    pub training: TrainingSettings,
+    /// How it is sampled and scored.
+    #[serde(flatten)]
+    pub scoring: ScoringSettings,
 }
 
 impl Settings {
     /// The values of a preset, as 22_cosine has them.
     pub fn preset(preset: Preset, seed: u64) -> Self {
-        match preset {
-            Preset::Smoke => Self {
-                preset,
-                epochs: 2,
-                batch_size: 64,
-                ema_decay: 0.9,
-                blocks: vec![8, 16, 16],
-                layers_per_block: 1,
-                attention: vec![2],
-                samples: 48,
-                train_images: 256,
-                test_images: 128,
-                ..Self::preset(Preset::Lesson, seed)
-            },
-            Preset::Quick => Self {
-                preset,
-                epochs: 8,
-                batch_size: 32,
-                ema_decay: 0.9975,
-                blocks: vec![16, 16, 32, 64],
-                layers_per_block: 1,
-                attention: vec![],
-                ..Self::preset(Preset::Lesson, seed)
-            },
-            Preset::Lesson => Self {
-                preset,
-                seed,
-                epochs: 25,
-                batch_size: 512,
-                lr: 4e-3,
-                ema_decay: 0.999,
-                blocks: vec![32, 64, 128, 256],
-                layers_per_block: 2,
-                attention: vec![1, 2, 3],
-                attention_head_dim: 8,
-                samples: 2048,
-                seeds: 1,
-                fid_infinity: false,
-                train_images: 60_000,
-                test_images: 10_000,
-            },
-        }
+        let scoring = ScoringSettings { samples: 2048, seeds: 1, fid_infinity: false, test_images: 10_000 };
+        let training = TrainingSettings {
+            epochs: 25,
+            batch_size: 512,
+            lr: 4e-3,
+            ema_decay: 0.999,
+            blocks: vec![32, 64, 128, 256],
+            layers_per_block: 2,
+            attention: Levels(vec![1, 2, 3]),
+            attention_head_dim: 8,
+            train_images: 60_000,
+        };
+        let (training, scoring) = match preset {
+            Preset::Lesson => (training, scoring),
+            Preset::Quick => (
+                TrainingSettings {
+                    epochs: 8,
+                    batch_size: 32,
+                    ema_decay: 0.9975,
+                    blocks: vec![16, 16, 32, 64],
+                    layers_per_block: 1,
+                    attention: Levels::default(),
+                    ..training
+                },
+                scoring,
+            ),
+            Preset::Smoke => (
+                TrainingSettings {
+                    epochs: 2,
+                    batch_size: 64,
+                    ema_decay: 0.9,
+                    blocks: vec![8, 16, 16],
+                    layers_per_block: 1,
+                    attention: Levels(vec![2]),
+                    train_images: 256,
+                    ..training
+                },
+                ScoringSettings { samples: 48, test_images: 128, ..scoring },
+            ),
+        };
+        Self { preset, seed, training, scoring }
     }
 
     /// The preset, first as the experiment changes it, then with every value replaced that `options` gives.
@@ -242,32 +294,18 @@ impl Settings {
         let default = if on_cuda { Preset::Lesson } else { Preset::Quick };
         let mut settings = Self::preset(options.preset.unwrap_or(default), options.seed);
         experiment(&mut settings);
-        let o = options.clone();
-        settings.epochs = o.epochs.unwrap_or(settings.epochs);
-        settings.batch_size = o.batch_size.unwrap_or(settings.batch_size);
-        settings.lr = o.lr.unwrap_or(settings.lr);
-        settings.ema_decay = o.ema_decay.unwrap_or(settings.ema_decay);
-        settings.layers_per_block = o.layers_per_block.unwrap_or(settings.layers_per_block);
-        settings.samples = o.samples.unwrap_or(settings.samples);
-        settings.seeds = o.seeds.unwrap_or(settings.seeds);
-        settings.fid_infinity = o.fid_infinity;
-        settings.train_images = o.train_images.unwrap_or(settings.train_images);
-        settings.test_images = o.test_images.unwrap_or(settings.test_images);
-        if let Some(blocks) = o.blocks {
-            settings.attention.retain(|&level| level < blocks.len());
-            settings.blocks = blocks;
+        if let Some(blocks) = &options.training.blocks {
+            settings.training.attention.0.retain(|&level| level < blocks.len());
         }
-        if let Some(levels) = o.attention {
-            settings.attention = parse_levels(&levels)?;
-        }
-        settings.attention_head_dim = o.attention_head_dim.unwrap_or(settings.attention_head_dim);
+        settings.training.overlay(&options.training);
+        settings.scoring.overlay(&options.scoring);
         settings.check()?;
         Ok(settings)
     }
 
     /// The seeds of sampling noise that each setting is scored with.
     pub fn sampling_seeds(&self) -> Range<u64> {
-        self.seed..self.seed + self.seeds
+        self.seed..self.seed + self.scoring.seeds
     }
 
     /// Refuses values that are impossible.
@@ -275,62 +313,67 @@ impl Settings {
     /// # Errors
     /// One line that names the option and what it may be.
     pub(crate) fn check(&self) -> Result<()> {
+        self.training.check()?;
+        self.training.check_network()?;
+        self.scoring.check()?;
+        let ScoringSettings { samples, seeds, .. } = self.scoring;
+        ensure!(self.seed.checked_add(seeds).is_some(), "--seed {} is too large", self.seed);
         ensure!(
-            self.epochs > 0,
+            samples <= self.training.train_images,
+            "--samples {samples} is more than the {} training images that the floor is measured with",
+            self.training.train_images
+        );
+        Ok(())
+    }
+}
+
+impl TrainingSettings {
+    fn check(&self) -> Result<()> {
+        let Self { epochs, batch_size, lr, ema_decay, train_images, .. } = *self;
+        ensure!(
+            epochs > 0,
             "--epochs 0 trains nothing: give at least 1, or skip training with --checkpoint DIR"
         );
-        ensure!(self.batch_size > 0, "--batch-size 0 is impossible: give at least 1");
-        ensure!(self.lr.is_finite() && self.lr > 0.0, "--lr {} is impossible: give a rate above 0", self.lr);
+        ensure!(batch_size > 0, "--batch-size 0 is impossible: give at least 1");
+        ensure!(lr.is_finite() && lr > 0.0, "--lr {lr} is impossible: give a rate above 0");
         ensure!(
-            (0.0..1.0).contains(&self.ema_decay),
-            "--ema-decay {} is impossible: give 0 up to below 1",
-            self.ema_decay
-        );
-        ensure!(self.samples > 7, "--samples {} is too few: KID's four chunks need at least 8", self.samples);
-        ensure!(self.seeds > 0, "--seeds 0 is impossible: give at least 1");
-        ensure!(self.seed.checked_add(self.seeds).is_some(), "--seed {} is too large", self.seed);
-        ensure!(self.layers_per_block > 0, "--layers-per-block 0 is impossible: give at least 1");
-        ensure!(
-            (2..=60_000).contains(&self.train_images),
-            "--train-images {} is impossible: give 2 to 60000",
-            self.train_images
+            (0.0..1.0).contains(&ema_decay),
+            "--ema-decay {ema_decay} is impossible: give 0 up to below 1"
         );
         ensure!(
-            (2..=10_000).contains(&self.test_images),
-            "--test-images {} is impossible: give 2 to 10000",
-            self.test_images
+            (2..=60_000).contains(&train_images),
+            "--train-images {train_images} is impossible: give 2 to 60000"
         );
+        Ok(())
+    }
+
+    fn check_network(&self) -> Result<()> {
+        let Self { blocks, layers_per_block, attention: Levels(attention), attention_head_dim, .. } = self;
+        ensure!(*layers_per_block > 0, "--layers-per-block 0 is impossible: give at least 1");
         ensure!(
-            self.samples <= self.train_images,
-            "--samples {} is more than the {} training images that the floor is measured with",
-            self.samples,
-            self.train_images
-        );
-        ensure!(
-            !self.blocks.is_empty() && self.blocks.len() <= 6,
+            !blocks.is_empty() && blocks.len() <= 6,
             "--blocks needs one to six levels: a 32×32 image can be halved five times"
         );
-        for &channels in &self.blocks {
+        for &channels in blocks {
             ensure!(
                 channels > 0 && channels % 8 == 0,
                 "--blocks {channels}: each must be a multiple of the 8 norm groups"
             );
         }
-        for &level in &self.attention {
+        for level in attention {
             ensure!(
-                level < self.blocks.len(),
+                *level < blocks.len(),
                 "--attention {level}: there are only levels 0 to {}",
-                self.blocks.len() - 1
+                blocks.len() - 1
             );
         }
         // Where any level attends, the middle block does too, with the last level's channels.
-        let middle = self.attention.first().map(|_| self.blocks.len() - 1);
-        for level in self.attention.iter().copied().chain(middle) {
-            let channels = self.blocks[level];
+        let middle = attention.first().map(|_| blocks.len() - 1);
+        for level in attention.iter().copied().chain(middle) {
+            let channels = blocks[level];
             ensure!(
-                channels.is_multiple_of(self.attention_head_dim),
-                "--attention-head-dim {} does not divide the {channels} channels of level {level}",
-                self.attention_head_dim
+                channels.is_multiple_of(*attention_head_dim),
+                "--attention-head-dim {attention_head_dim} does not divide the {channels} channels of level {level}"
             );
         }
         Ok(())
@@ -340,25 +383,31 @@ impl Settings {
     pub fn unet(&self) -> UNet2DConfig {
         UNet2DConfig {
             attention_head_dim: Some(self.attention_head_dim),
-            ..UNet2DConfig::with_blocks(&self.blocks, self.layers_per_block, &self.attention)
+            ..UNet2DConfig::with_blocks(&self.blocks, self.layers_per_block, &self.attention.0)
         }
     }
 }
 
-fn one_seed() -> u64 {
-    1
+impl ScoringSettings {
+    fn check(&self) -> Result<()> {
+        let Self { samples, seeds, test_images, .. } = *self;
+        ensure!(samples > 7, "--samples {samples} is too few: KID's four chunks need at least 8");
+        ensure!(seeds > 0, "--seeds 0 is impossible: give at least 1");
+        ensure!(
+            (2..=10_000).contains(&test_images),
+            "--test-images {test_images} is impossible: give 2 to 10000"
+        );
+        Ok(())
+    }
 }
 
-fn parse_levels(text: &str) -> Result<Vec<usize>> {
-    if text == "none" {
-        return Ok(vec![]);
-    }
-    let level = |part: &str| {
-        part.trim().parse().with_context(|| format!("--attention {text}: give levels such as 1,2,3, or none"))
-    };
-    let levels: Vec<usize> = text.split(',').map(level).collect::<Result<_>>()?;
-    if levels.is_empty() {
-        bail!("--attention is empty: give levels such as 1,2,3, or none");
-    }
-    Ok(levels)
+/// The clap parser of a choice that is serialised as one of `names`.
+pub fn by_name<T: DeserializeOwned + Clone + Send + Sync + 'static>(
+    names: &'static [&'static str],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names).try_map(|name| serde_json::from_value(Value::String(name)))
+}
+
+fn one_seed() -> u64 {
+    1
 }

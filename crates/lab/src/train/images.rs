@@ -26,7 +26,7 @@ impl Images {
             data: run.data.clone(),
             streams: run.streams,
             device: run.device.clone(),
-            test_images: run.settings.test_images,
+            test_images: run.settings.scoring.test_images,
             range,
         }
     }

@@ -52,7 +52,7 @@ pub fn obtain<T: Serialize + DeserializeOwned + PartialEq>(
             (config, weights)
         }
         (None, None) => {
-            let config = run.settings.unet();
+            let config = run.settings.training.unet();
             let weights = run.phase("training", |run| trained(run, &config, objective))?;
             let weights = save(run, &config, &weights, own)?;
             (config, weights)
@@ -186,13 +186,11 @@ fn load<T: Serialize + DeserializeOwned + PartialEq>(
                 given(),
                 training.own
             );
-            let Settings { preset, seed, samples, seeds, fid_infinity, test_images, .. } = run.settings;
-            run.settings =
-                Settings { preset, seed, samples, seeds, fid_infinity, test_images, ..training.settings };
+            run.settings.training = training.settings.training;
         }
         None => {
-            run.settings.blocks.clone_from(&config.block_out_channels);
-            (run.settings.epochs, run.settings.batch_size) = (0, 0);
+            run.settings.training.blocks.clone_from(&config.block_out_channels);
+            (run.settings.training.epochs, run.settings.training.batch_size) = (0, 0);
         }
     }
     describe(run, &dir.join(WEIGHTS), &weights)?;

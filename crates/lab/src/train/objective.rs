@@ -5,7 +5,6 @@ use super::recipe::mean_over_images;
 use super::uncertainty::Uncertainty;
 use crate::run::Run;
 use candle_core::{Device, Result, Tensor};
-use clap::ValueEnum;
 use elucidate_core::data::{PixelRange, Split};
 use elucidate_core::params::Params;
 use elucidate_core::train::Shard;
@@ -16,8 +15,11 @@ use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
 
+/// The data's standard deviation where a prediction assumes none: the notebook's for Fashion-MNIST.
+const SIGMA_DATA: f64 = 0.66;
+
 /// The choices of a training (Karras 2022, table 1).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Choices {
     /// What the network's input, time and answer mean.
     pub preconditioning: Preconditioning,
@@ -27,35 +29,6 @@ pub struct Choices {
     pub stratified: bool,
     /// How errors at each σ count.
     pub loss_weight: LossWeight,
-}
-
-/// [`LossWeight`] on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LossWeightName {
-    /// 1, on what the network predicts.
-    #[default]
-    Unit,
-    /// Karras's λ on the error of D.
-    Edm,
-    /// min(SNR, 5) on the error of D.
-    MinSnr,
-    /// 1/(σ² + σ_data²) on the error of D.
-    SoftMinSnr,
-    /// Learned (EDM2).
-    Learned,
-}
-
-impl From<LossWeightName> for LossWeight {
-    fn from(name: LossWeightName) -> Self {
-        match name {
-            LossWeightName::Unit => Self::Unit,
-            LossWeightName::Edm => Self::Edm,
-            LossWeightName::MinSnr => Self::MinSnr,
-            LossWeightName::SoftMinSnr => Self::SoftMinSnr,
-            LossWeightName::Learned => Self::Learned,
-        }
-    }
 }
 
 impl Choices {
@@ -195,9 +168,9 @@ impl Objective {
     }
 
     fn weights(&self, sigmas: &[f64]) -> Result<Tensor> {
-        const SIGMA_DATA: f64 = 0.66;
         let Choices { preconditioning, loss_weight, .. } = &self.choices;
-        let weight = |&sigma: &f64| loss_weight.factor(sigma, preconditioning, SIGMA_DATA) as f32;
+        let sigma_data = preconditioning.sigma_data().unwrap_or(SIGMA_DATA);
+        let weight = |&sigma: &f64| loss_weight.factor(sigma, preconditioning, sigma_data) as f32;
         Tensor::from_iter(sigmas.iter().map(weight), &self.images.device)
     }
 

@@ -46,18 +46,22 @@ pub fn train(
     let settings = &run.settings;
     let whole_batches = recipe.whole_batches || !run.device.is_cpu();
     let options = TrainOptions {
-        epochs: settings.epochs,
-        batch_size: settings.batch_size,
-        shard_size: if whole_batches { settings.batch_size } else { shard_on_cpu(settings.batch_size) },
-        max_lr: settings.lr,
+        epochs: settings.training.epochs,
+        batch_size: settings.training.batch_size,
+        shard_size: if whole_batches {
+            settings.training.batch_size
+        } else {
+            shard_on_cpu(settings.training.batch_size)
+        },
+        max_lr: settings.training.lr,
         adam_eps: 1e-5,
-        ema_decay: settings.ema_decay,
+        ema_decay: settings.training.ema_decay,
     };
     let suffix = if recipe.name.is_empty() { String::new() } else { format!("_{}", recipe.name) };
-    let steps = options.epochs * options.steps_per_epoch(settings.train_images);
+    let steps = options.epochs * options.steps_per_epoch(settings.training.train_images);
     let path = run.folder.path(format!("checkpoint/last{suffix}.safetensors"));
     let checkpoints = Some(Checkpoints { path, every: run.checkpoint_every });
-    let trainer = Trainer::new(params, options, &run.streams, settings.train_images, checkpoints)?;
+    let trainer = Trainer::new(params, options, &run.streams, settings.training.train_images, checkpoints)?;
     let mut trainer = trainer.resume(&run.device)?;
     if trainer.steps() > 0 {
         info!("going on after step {} of {steps}", trainer.steps());
@@ -77,7 +81,7 @@ fn on_event(run: &Run, name: &str, progress: &ProgressBar, event: &Event) -> Res
             progress.set_message(format!("loss {:.4}, {:.0} images/s,", step.loss, step.images_per_second));
             // A line now and then for those who have no terminal.
             if step.step % 250 == 0 {
-                let left = (step.total_steps - step.step) * run.settings.batch_size;
+                let left = (step.total_steps - step.step) * run.settings.training.batch_size;
                 info!(
                     "epoch {} step {}/{}: loss {:.4}, {:.0} images/s, {:.0} s left",
                     step.epoch,

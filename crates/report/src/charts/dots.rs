@@ -3,9 +3,13 @@
 use super::{Axis, COLOURS, GREY, GRID, MARGIN, MARGIN_RIGHT, SIZE, Scale, TEXT, TITLE, draw_legend};
 use crate::canvas::{Area, FAMILY, draw, drawing, text_width};
 use anyhow::{Result, ensure};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
+
+/// A chart that is being drawn: its y axis counts rows.
+type Chart<'a, 'b> = ChartContext<'a, BitMapBackend<'b>, Cartesian2d<Axis, RangedCoordf64>>;
 
 /// Beside the names there are at least so many pixels.
 const NARROWEST: u32 = 640;
@@ -136,54 +140,66 @@ impl DotChart {
             .x_desc(&self.value_label)
             .draw()
             .map_err(drawing)?;
-        let place = |row: usize| rows - 0.5 - row as f64;
         for (row, name) in self.rows.iter().enumerate() {
-            let line = [(left, place(row)), (right, place(row))];
+            let line = [(left, self.place(row)), (right, self.place(row))];
             chart.draw_series(LineSeries::new(line, GRID.stroke_width(1))).map_err(drawing)?;
-            let (x, y) = chart.backend_coord(&(left, place(row)));
+            let (x, y) = chart.backend_coord(&line[0]);
             area.draw(&Text::new(name.clone(), (x - 10, y), anchored(&BLACK, HPos::Right)))
                 .map_err(drawing)?;
         }
-        if let Some((name, value)) = &self.reference {
-            let line = LineSeries::new([(*value, -0.8), (*value, rows)], COLOURS[1].stroke_width(2));
-            chart.draw_series(line).map_err(drawing)?;
-            let text = Text::new(format!("{name} {value:.2}"), (8, 0), anchored(&COLOURS[1], HPos::Left));
-            chart.draw_series([EmptyElement::at((*value, -0.4)) + text]).map_err(drawing)?;
-        }
-        // The reference line has the second colour.
-        let colours: Vec<RGBColor> = COLOURS.iter().enumerate().filter(|c| c.0 != 1).map(|c| *c.1).collect();
-        for (i, set) in self.sets.iter().enumerate() {
-            let colour = colours[i % colours.len()];
-            let shift = (i as f64 - (self.sets.len() - 1) as f64 / 2.0) * 0.7 / self.sets.len() as f64;
-            let dots = set.dots.iter().enumerate().filter_map(|(row, dot)| Some((row, dot.as_ref()?)));
-            let mut circles = vec![];
-            for (row, dot) in dots {
-                let y = place(row) - shift;
-                let [low, high] = dot.ends().map(|x| (x, y));
-                let ends = [low, high].map(|end| {
-                    EmptyElement::at(end) + PathElement::new([(0, -5), (0, 5)], colour.stroke_width(2))
-                });
-                if dot.error.is_some() {
-                    chart
-                        .draw_series(LineSeries::new([low, high], colour.stroke_width(2)))
-                        .map_err(drawing)?;
-                    chart.draw_series(ends).map_err(drawing)?;
-                }
-                circles.push(Circle::new((dot.value, y), 5, colour.filled()));
-                if self.sets.len() == 1 {
-                    let text = Text::new(dot.text(), (12, 0), anchored(&BLACK, HPos::Left));
-                    chart.draw_series([EmptyElement::at(high) + text]).map_err(drawing)?;
-                }
-            }
-            chart
-                .draw_series(circles)
-                .map_err(drawing)?
-                .label(&set.name)
-                .legend(move |(x, y)| Circle::new((x + 11, y), 5, colour.filled()));
+        self.draw_reference(&mut chart)?;
+        for i in 0..self.sets.len() {
+            self.draw_set(&mut chart, i)?;
         }
         if self.sets.len() > 1 {
             draw_legend(&mut chart, SeriesLabelPosition::UpperRight)?;
         }
+        Ok(())
+    }
+
+    /// The height of a row's middle.
+    fn place(&self, row: usize) -> f64 {
+        self.rows.len() as f64 - 0.5 - row as f64
+    }
+
+    fn draw_reference(&self, chart: &mut Chart) -> Result<()> {
+        let Some((name, value)) = &self.reference else {
+            return Ok(());
+        };
+        let rows = self.rows.len() as f64;
+        let line = LineSeries::new([(*value, -0.8), (*value, rows)], COLOURS[1].stroke_width(2));
+        chart.draw_series(line).map_err(drawing)?;
+        let text = Text::new(format!("{name} {value:.2}"), (8, 0), anchored(&COLOURS[1], HPos::Left));
+        chart.draw_series([EmptyElement::at((*value, -0.4)) + text]).map_err(drawing)?;
+        Ok(())
+    }
+
+    /// The dots of the `i`-th set, a little above or below the middles of their rows where there are several sets.
+    fn draw_set(&self, chart: &mut Chart, i: usize) -> Result<()> {
+        let (set, sets) = (&self.sets[i], self.sets.len() as f64);
+        // The reference line has the second colour.
+        let mut colours = COLOURS.iter().enumerate().filter(|c| c.0 != 1).map(|c| *c.1).cycle();
+        let colour = colours.nth(i).unwrap_or(BLACK);
+        let shift = (i as f64 - (sets - 1.0) / 2.0) * 0.7 / sets;
+        let dots = set.dots.iter().enumerate().filter_map(|(row, dot)| Some((row, dot.as_ref()?)));
+        let mut circles = vec![];
+        for (row, dot) in dots {
+            let y = self.place(row) - shift;
+            let [low, high] = dot.ends().map(|x| (x, y));
+            if dot.error.is_some() {
+                let stroke = colour.stroke_width(2);
+                chart.draw_series(LineSeries::new([low, high], stroke)).map_err(drawing)?;
+                let end = |end| EmptyElement::at(end) + PathElement::new([(0, -5), (0, 5)], stroke);
+                chart.draw_series([low, high].map(end)).map_err(drawing)?;
+            }
+            circles.push(Circle::new((dot.value, y), 5, colour.filled()));
+            if self.sets.len() == 1 {
+                let text = Text::new(dot.text(), (12, 0), anchored(&BLACK, HPos::Left));
+                chart.draw_series([EmptyElement::at(high) + text]).map_err(drawing)?;
+            }
+        }
+        let drawn = chart.draw_series(circles).map_err(drawing)?;
+        drawn.label(&set.name).legend(move |(x, y)| Circle::new((x + 11, y), 5, colour.filled()));
         Ok(())
     }
 }

@@ -5,7 +5,11 @@ use crate::canvas::{Area, FAMILY, draw, drawing, text_width};
 use anyhow::{Result, ensure};
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::Path;
+
+/// A chart that is being drawn.
+type Chart<'a, 'b> = ChartContext<'a, BitMapBackend<'b>, Cartesian2d<Axis, Axis>>;
 
 /// The most series of a chart.
 const MOST_SERIES: usize = 100;
@@ -139,58 +143,75 @@ impl LineChart {
             .y_desc(&self.y_label)
             .draw()
             .map_err(drawing)?;
-        let at = |(x, y): (f64, f64)| (self.x_scale.to_axis(x), self.y_scale.to_axis(y));
-        let finite = |p: &(f64, f64)| p.0.is_finite() && p.1.is_finite();
-        for series in self.of(Role::Shade) {
-            let highest = series.points.iter().map(|p| p.1).fold(f64::MIN_POSITIVE, f64::max);
-            let height = |y: f64| bottom + (top - bottom) * 0.66 * y / highest;
-            let points = series.points.iter().map(|&(x, y)| (self.x_scale.to_axis(x), height(y)));
-            let curve: Vec<(f64, f64)> = points.filter(finite).collect();
-            let fill = AreaSeries::new(curve, bottom, GREY.mix(0.18)).border_style(GREY.mix(0.4));
-            chart
-                .draw_series(fill)
-                .map_err(drawing)?
-                .label(&series.name)
-                .legend(|(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], GREY.mix(0.3).filled()));
-        }
-        let fill = COLOURS[5].mix(0.5).filled();
-        for series in self.of(Role::Bars) {
-            let half = series.half_bar();
-            let bar = |&(x, y): &(f64, f64)| Rectangle::new([at((x - half, 0.0)), at((x + half, y))], fill);
-            chart
-                .draw_series(series.points.iter().map(bar))
-                .map_err(drawing)?
-                .label(&series.name)
-                .legend(move |(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], fill));
-        }
+        self.of(Role::Shade).try_for_each(|series| self.draw_shade(&mut chart, series, bottom..top))?;
+        self.of(Role::Bars).try_for_each(|series| self.draw_bars(&mut chart, series))?;
         for (i, series) in self.of(Role::Line).enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
-            for (x, low, high) in series.whiskers() {
-                // Below zero a logarithmic axis ends.
-                let (low, high) = (at((x, low)), at((x, high)));
-                let low = (low.0, if low.1.is_finite() { low.1 } else { bottom });
-                if !finite(&high) {
-                    continue;
-                }
-                let whisker = PathElement::new([low, high], colour.stroke_width(2));
-                chart.draw_series([whisker]).map_err(drawing)?;
-                let ends = [low, high].map(|end| {
-                    EmptyElement::at(end) + PathElement::new([(-5, 0), (5, 0)], colour.stroke_width(2))
-                });
-                chart.draw_series(ends).map_err(drawing)?;
-            }
-            let line: Vec<(f64, f64)> = series.points.iter().map(|&p| at(p)).filter(finite).collect();
-            if line.len() <= 40 {
-                let dots = line.iter().map(|&p| Circle::new(p, 4, colour.filled()));
-                chart.draw_series(dots).map_err(drawing)?;
-            }
-            let drawn = chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).map_err(drawing)?;
-            let legend = move |(x, y)| PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(3));
-            drawn.label(&series.name).legend(legend);
+            self.draw_whiskers(&mut chart, series, colour, bottom)?;
+            self.draw_line(&mut chart, series, colour)?;
         }
         if self.series.len() > 1 {
             draw_legend(&mut chart, SeriesLabelPosition::UpperRight)?;
         }
+        Ok(())
+    }
+
+    /// A point in the axes' own coordinates.
+    fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        (self.x_scale.to_axis(x), self.y_scale.to_axis(y))
+    }
+
+    /// A filled curve, two thirds as high as the chart.
+    fn draw_shade(&self, chart: &mut Chart, series: &Series, height: Range<f64>) -> Result<()> {
+        let highest = series.points.iter().map(|p| p.1).fold(f64::MIN_POSITIVE, f64::max);
+        let place = |y: f64| height.start + (height.end - height.start) * 0.66 * y / highest;
+        let points = series.points.iter().map(|&(x, y)| (self.x_scale.to_axis(x), place(y)));
+        let curve: Vec<(f64, f64)> = points.filter(is_finite).collect();
+        let fill = AreaSeries::new(curve, height.start, GREY.mix(0.18)).border_style(GREY.mix(0.4));
+        let drawn = chart.draw_series(fill).map_err(drawing)?;
+        let legend = |(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], GREY.mix(0.3).filled());
+        drawn.label(&series.name).legend(legend);
+        Ok(())
+    }
+
+    fn draw_bars(&self, chart: &mut Chart, series: &Series) -> Result<()> {
+        let fill = COLOURS[5].mix(0.5).filled();
+        let half = series.half_bar();
+        let bar =
+            |&(x, y): &(f64, f64)| Rectangle::new([self.at((x - half, 0.0)), self.at((x + half, y))], fill);
+        let drawn = chart.draw_series(series.points.iter().map(bar)).map_err(drawing)?;
+        let legend = move |(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], fill);
+        drawn.label(&series.name).legend(legend);
+        Ok(())
+    }
+
+    fn draw_whiskers(&self, chart: &mut Chart, series: &Series, colour: RGBColor, bottom: f64) -> Result<()> {
+        let stroke = colour.stroke_width(2);
+        for (x, low, high) in series.whiskers() {
+            // Below zero a logarithmic axis ends.
+            let (low, high) = (self.at((x, low)), self.at((x, high)));
+            let low = (low.0, if low.1.is_finite() { low.1 } else { bottom });
+            if !is_finite(&high) {
+                continue;
+            }
+            chart.draw_series([PathElement::new([low, high], stroke)]).map_err(drawing)?;
+            let ends =
+                [low, high].map(|end| EmptyElement::at(end) + PathElement::new([(-5, 0), (5, 0)], stroke));
+            chart.draw_series(ends).map_err(drawing)?;
+        }
+        Ok(())
+    }
+
+    /// A line; its points are marked where there are few.
+    fn draw_line(&self, chart: &mut Chart, series: &Series, colour: RGBColor) -> Result<()> {
+        let line: Vec<(f64, f64)> = series.points.iter().map(|&p| self.at(p)).filter(is_finite).collect();
+        if line.len() <= 40 {
+            let dots = line.iter().map(|&p| Circle::new(p, 4, colour.filled()));
+            chart.draw_series(dots).map_err(drawing)?;
+        }
+        let drawn = chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).map_err(drawing)?;
+        let legend = move |(x, y)| PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(3));
+        drawn.label(&series.name).legend(legend);
         Ok(())
     }
 
@@ -216,4 +237,8 @@ impl LineChart {
         let x = Axis::around(xs.into_iter(), self.x_scale, (0.02, 0.02))?;
         Ok((x, Axis::around(ys.into_iter(), self.y_scale, (0.04, air))?))
     }
+}
+
+fn is_finite(point: &(f64, f64)) -> bool {
+    point.0.is_finite() && point.1.is_finite()
 }
