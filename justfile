@@ -108,6 +108,11 @@ check-hub:
 check-references *ARGS:
     scripts/check-references.sh "$@"
 
+# Train every prediction along every noise schedule at smoke size and sample each: a table of their losses
+[group('development')]
+check-design-space *ARGS: data
+    scripts/check-design-space.sh "$@"
+
 # Make the fixtures of the tests anew with PyTorch, diffusers, k-diffusion and NumPy
 [group('development')]
 fixtures:

@@ -194,14 +194,17 @@ impl Setting {
         self.write(|pair| !at_default.contains(pair)).replacen(" steps=", " ", 1)
     }
 
-    /// What of the label is said of the noise levels, as in `20 sigma_max=10`.
+    /// What of the label is said of the noise levels, as in `20 steps, sigma_max=10`.
     pub fn levels_label(&self) -> String {
-        let levels = |word: &&str| {
-            let name = word.split_once('=').map_or("steps", |(name, _)| name);
-            name == SPACING.name || has(self.spacing().options, name)
-        };
         let label = self.label();
-        label.split(' ').skip(1).filter(levels).collect::<Vec<_>>().join(" ")
+        let words = label.split(' ').skip(1).filter_map(|word| match word.split_once('=') {
+            None => Some(format!("{word} steps")),
+            Some((name, _)) if name == SPACING.name || has(self.spacing().options, name) => {
+                Some(word.to_string())
+            }
+            Some(_) => None,
+        });
+        words.collect::<Vec<_>>().join(", ")
     }
 
     /// The label as the part of a file's name: `heun_20_s_churn=0.5`; of a long one the beginning, and a hash of the whole. Settings that

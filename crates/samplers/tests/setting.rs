@@ -179,9 +179,9 @@ fn sigma_max_and_scale_are_the_models_where_they_are_not_given() {
 #[test]
 fn the_label_of_the_noise_levels_says_what_is_not_at_its_default() {
     for (text, levels) in [
-        ("heun 20 s_churn=3", "20"),
-        ("lms order=2 steps=9 rho=3 sigma_max=10", "9 rho=3 sigma_max=10"),
-        ("euler spacing=list sigmas=3,2", "spacing=list sigmas=3,2"),
+        ("heun 20 s_churn=3", "20 steps"),
+        ("lms order=2 steps=9 rho=3 sigma_max=10", "9 steps, rho=3, sigma_max=10"),
+        ("euler spacing=list sigmas=3,2", "spacing=list, sigmas=3,2"),
     ] {
         assert_eq!(Setting::parse(text, &edm()).unwrap().levels_label(), levels);
     }
