@@ -16,15 +16,6 @@ use elucidate_schedules::{Preconditioning, sigma_of_alpha_bar};
 /// x̂₀ is scored at every step that this divides, and at the last.
 const SCORED_EVERY: usize = 4;
 
-/// A model and how it is sampled.
-pub struct Model<'a> {
-    pub name: &'static str,
-    pub model: EpsModel<'a>,
-    pub setting: DdimSetting,
-    /// Whether x̂₀ is scored along the way.
-    pub scored: bool,
-}
-
 /// What was seen along the way of the first group of images.
 pub struct Trace {
     name: &'static str,
@@ -41,17 +32,18 @@ pub struct Trace {
 }
 
 impl Trace {
-    pub fn of(run: &Run, scorer: &Scorer, model: &Model) -> Result<Self> {
+    /// Of a model that is sampled so; where there is a scorer, x̂₀ is scored along the way.
+    pub fn of(
+        run: &Run,
+        name: &'static str,
+        model: EpsModel,
+        setting: DdimSetting,
+        scorer: Option<&Scorer>,
+    ) -> Result<Self> {
         let n = run.settings.scoring.samples.min(GROUP);
-        let last = model.setting.steps - 1;
-        let mut trace = Self {
-            name: model.name,
-            alpha_bars: vec![],
-            read: vec![],
-            held: vec![],
-            extremes: vec![],
-            scores: vec![],
-        };
+        let last = setting.steps - 1;
+        let mut trace =
+            Self { name, alpha_bars: vec![], read: vec![], held: vec![], extremes: vec![], scores: vec![] };
         let mut expected = vec![];
         let mut observe = |step: DdimStep| -> candle_core::Result<()> {
             let value = |t: Tensor| -> candle_core::Result<f64> { Ok(f64::from(t.to_scalar::<f32>()?)) };
@@ -59,20 +51,20 @@ impl Trace {
             trace.extremes.push((value(step.x.min_all()?)?, value(step.x.max_all()?)?));
             // Plain DDIM asks for no estimates: they are made here.
             let read = match step.estimates {
-                [] => model.model.estimates(step.x)?,
+                [] => model.estimates(step.x)?,
                 estimates => estimates.to_vec(),
             };
             let quantiles = [0.05, 0.5, 0.95].map(|share| quantile(&read, share));
             trace.read.push(quantiles);
             let held = read.iter().filter(|&&a| a < quantiles[1] / 2.0).count();
             trace.held.push(held as f64 / read.len() as f64);
-            if model.scored && (step.index.is_multiple_of(SCORED_EVERY) || step.index == last) {
+            if scorer.is_some() && (step.index.is_multiple_of(SCORED_EVERY) || step.index == last) {
                 expected.push((step.index, to_signed(step.x0)?.clamp(-1.0, 1.0)?));
             }
             Ok(())
         };
-        draw_ddim(model.model, &model.setting, &run.streams, n, &|_| (), &mut observe)?;
-        for (index, images) in expected {
+        draw_ddim(model, &setting, &run.streams, n, &|_| (), &mut observe)?;
+        for ((index, images), scorer) in expected.into_iter().zip(scorer.into_iter().cycle()) {
             let distances = scorer.distances(&images, run.settings.seed)?;
             trace.scores.push((index, distances.fid, distances.kid.mean));
         }

@@ -106,21 +106,10 @@ pub struct EpsModel<'a> {
 impl EpsModel<'_> {
     /// ε̂ of x_t (n, 1, 32, 32) at time `t`.
     fn noise(&self, x: &Tensor, t: f64) -> candle_core::Result<Tensor> {
-        self.in_batches(x, |x| {
+        self.batches.map(x, |x, _| {
             let answer = (self.network)(x, &Tensor::full(t as f32, x.dim(0)?, x.device())?)?;
             watch(&answer, || format!("t {t}"))?;
             Ok(answer)
-        })
-    }
-
-    /// `f` of all images x (n, …), some at a time.
-    fn in_batches(
-        &self,
-        x: &Tensor,
-        f: impl Fn(&Tensor) -> candle_core::Result<Tensor> + Sync,
-    ) -> candle_core::Result<Tensor> {
-        self.batches.cat(x.dim(0)?, |range| {
-            f(&x.narrow(0, range.start as usize, (range.end - range.start) as usize)?)
         })
     }
 
@@ -132,7 +121,7 @@ impl EpsModel<'_> {
         let Some(estimator) = self.estimator else {
             candle_core::bail!("estimates need a model that makes them");
         };
-        let logits = self.in_batches(x, estimator)?.to_vec1::<f32>()?;
+        let logits = self.batches.map(x, |x, _| estimator(x))?.to_vec1::<f32>()?;
         Ok(logits.into_iter().map(|logit| sigmoid(f64::from(logit))).collect())
     }
 }

@@ -4,7 +4,7 @@ mod along;
 mod ddim;
 mod options;
 
-use along::{Model, Trace};
+use along::Trace;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use ddim::{DdimSetting, EpsModel, draw_ddim};
@@ -82,18 +82,13 @@ fn run(options: &Options) -> Result<()> {
 
     // Along the way: what is expected of the image, how much noise is left, how far the pixels stray.
     run.phase("along the way", |run| {
-        let scored = [
-            Model { name: "with t", model: with_t, setting: plain(steps), scored: true },
-            Model { name: "without t, plain", model: without_t, setting: plain(steps), scored: true },
-            Model { name: "without t, mended", model: without_t, setting: mended(steps, 1.0), scored: true },
-            Model {
-                name: "without t, not clamped",
-                model: without_t,
-                setting: not_clamped(steps),
-                scored: false,
-            },
+        let scorer = Some(table.scorer());
+        let traces = [
+            Trace::of(run, "with t", with_t, plain(steps), scorer)?,
+            Trace::of(run, "without t, plain", without_t, plain(steps), scorer)?,
+            Trace::of(run, "without t, mended", without_t, mended(steps, 1.0), scorer)?,
+            Trace::of(run, "without t, not clamped", without_t, not_clamped(steps), None)?,
         ];
-        let traces = scored.iter().map(|m| Trace::of(run, table.scorer(), m)).collect::<Result<Vec<_>>>()?;
         along::draw(run, &traces)?;
         along::read_off_brightened(run, without_t)
     })?;

@@ -89,6 +89,21 @@ impl Batches {
         };
         Ok(Tensor::cat(&batches, 0)?)
     }
+
+    /// `f` of images x (n, …), a batch of them at a time; it is told their places.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn map(
+        &self,
+        x: &Tensor,
+        f: impl Fn(&Tensor, Range<usize>) -> candle_core::Result<Tensor> + Sync,
+    ) -> candle_core::Result<Tensor> {
+        self.cat(x.dim(0)?, |range| {
+            let (from, to) = (range.start as usize, range.end as usize);
+            f(&x.narrow(0, from, to - from)?, from..to)
+        })
+    }
 }
 
 /// Images in a group: where a method looks across images, it looks across these.
@@ -169,10 +184,7 @@ struct InBatches<'a> {
 
 impl Denoiser for InBatches<'_> {
     fn denoise(&self, x: &Tensor, sigma: &[f64]) -> candle_core::Result<Tensor> {
-        self.batches.cat(x.dim(0)?, |range| {
-            let (from, size) = (range.start as usize, (range.end - range.start) as usize);
-            self.denoiser.denoise(&x.narrow(0, from, size)?, &sigma[from..from + size])
-        })
+        self.batches.map(x, |x, places| self.denoiser.denoise(x, &sigma[places]))
     }
 }
 
