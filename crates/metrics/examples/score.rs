@@ -3,13 +3,13 @@
 use anyhow::Result;
 use clap::Parser;
 use elucidate_metrics::{
-    DensityCoverage, Features, FidByN, Moments, NEAREST, Neighbourhoods, RESAMPLES, Reference, fid_std_err,
+    DensityCoverage, Features, FidByN, Moments, NEAREST, Neighbourhoods, RESAMPLES, Reference, Resampled,
     kid_subsets,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Prints FID and KID between two sets of features, then a line each with FID's standard error, with FID extrapolated to
+/// Prints FID and KID between two sets of features, then a line each with their standard errors, with FID extrapolated to
 /// infinitely many samples, and with density and coverage. Each file is a safetensors file with a tensor `features` (n,
 /// d), n at least 6.
 ///
@@ -29,7 +29,7 @@ struct Options {
     /// Samples in a subset; where a file has fewer, all of them.
     #[arg(long, default_value_t = 1000)]
     subset_size: usize,
-    /// How many resamples FID's standard error is taken over.
+    /// How many resamples the standard errors are taken over.
     #[arg(long, default_value_t = RESAMPLES)]
     resamples: usize,
     /// Seed of the subsets and resamples.
@@ -56,13 +56,14 @@ fn score(options: &Options) -> Result<String> {
     let kid = kid_subsets(&real, &fake, options.subsets, subset_size, options.seed)?.mean;
     let reference = Reference::new(Moments::of(&real))?;
     let fid = reference.fid(&Moments::of(&fake))?;
-    let fid_std_err = fid_std_err(&reference, &fake, options.resamples, options.seed)?;
+    let resampled = Resampled::new(&reference, &real, &fake, options.resamples, options.seed)?;
+    let (fid_std_err, kid_std_err) = (resampled.fid_std_err(), resampled.kid_std_err());
     let fid_infinity = FidByN::new(&reference, &fake, options.seed)?.infinity;
     let as_many = real.first(fake.samples().min(real.samples()))?;
     let DensityCoverage { density, coverage } =
         Neighbourhoods::new(&as_many, NEAREST)?.density_and_coverage(&fake)?;
     Ok(format!(
-        "fid={fid} kid={kid}\nfid_std_err={fid_std_err}\nfid_infinity={fid_infinity}\n\
+        "fid={fid} kid={kid}\nfid_std_err={fid_std_err} kid_std_err={kid_std_err}\nfid_infinity={fid_infinity}\n\
          density={density} coverage={coverage}"
     ))
 }

@@ -85,6 +85,58 @@ fn chunk(rows: MatRef<'_, f64>, i: usize, chunks: usize) -> MatRef<'_, f64> {
     rows.subrows(end(i), end(i + 1) - end(i))
 }
 
+/// The squared MMD between all real samples and each set that holds fake sample i `counts[i]` times, less the real samples' own
+/// part, which is the same for all. Pairs of copies of one sample are left out: they are no two samples, and would bias the
+/// estimate.
+///
+/// # Errors
+/// When the dimensions differ.
+pub(crate) fn counted_mmds(
+    real: &Features,
+    fake: &Features,
+    counts: &[Vec<u32>],
+) -> Result<Vec<f64>, MetricError> {
+    /// Fake samples whose kernels are worked out together.
+    const BLOCK: usize = 128;
+    real.check_comparable(fake)?;
+    let (n, d) = (fake.samples(), fake.dim());
+    let counts = Mat::from_fn(n, counts.len(), |i, k| f64::from(counts[k][i]));
+    let kernel = |x: MatRef<'_, f64>, y: MatRef<'_, f64>| {
+        let mut products = x * y.transpose();
+        products.col_iter_mut().for_each(|column| {
+            column.iter_mut().for_each(|product| *product = (*product / d as f64 + 1.0).powi(3));
+        });
+        products
+    };
+    // Of each resample: the kernel summed over pairs of different fake samples, and over fake and real ones.
+    let sums_of = |from: usize| -> Vec<(f64, f64)> {
+        let block = fake.rows().subrows(from, BLOCK.min(n - from));
+        let ours = counts.subrows(from, block.nrows());
+        let within = kernel(block, fake.rows());
+        let weighted = &within * &counts;
+        let between = kernel(block, real.rows()) * Mat::<f64>::from_fn(real.samples(), 1, |_, _| 1.0);
+        let sums = |k: usize| {
+            (0..block.nrows()).fold((0.0, 0.0), |(within_sum, between_sum), i| {
+                let count = ours[(i, k)];
+                let pairs = weighted[(i, k)] - count * within[(i, from + i)];
+                (within_sum + count * pairs, between_sum + count * between[(i, 0)])
+            })
+        };
+        (0..counts.ncols()).map(sums).collect()
+    };
+    let starts: Vec<usize> = (0..n).step_by(BLOCK).collect();
+    let blocks: Vec<Vec<(f64, f64)>> = starts.into_par_iter().map(sums_of).collect();
+    let mmd = |k: usize| {
+        let total = n as f64;
+        let copies: f64 = (0..n).map(|i| counts[(i, k)].powi(2)).sum();
+        let pairs = (total * total - copies).max(1.0);
+        let within: f64 = blocks.iter().map(|block| block[k].0).sum();
+        let between: f64 = blocks.iter().map(|block| block[k].1).sum();
+        within / pairs - 2.0 * between / (total * real.samples() as f64)
+    };
+    Ok((0..counts.ncols()).map(mmd).collect())
+}
+
 /// Unbiased estimate of the squared MMD between the distributions of the rows of x (m, d) and of y (n, d)
 /// (Bińkowski 2018, eq. 4).
 fn squared_mmd(x: MatRef<'_, f64>, y: MatRef<'_, f64>) -> f64 {

@@ -8,7 +8,7 @@ mod infinity;
 mod kid;
 mod neighbourhoods;
 
-pub use bootstrap::{RESAMPLES, fid_std_err};
+pub use bootstrap::{RESAMPLES, Resampled};
 pub use classifier::{CLASSES, Classifier, Judged, WEIGHTS, class_counts};
 pub use features::Features;
 pub use fid::{Moments, Reference, fid};

@@ -4,7 +4,7 @@ use assert_cmd::Command;
 use candle_core::{Device, Tensor};
 use elucidate_metrics::{
     DensityCoverage, Features, FidByN, MetricError, Moments, NEAREST, Neighbourhoods, RESAMPLES, Reference,
-    fid, fid_std_err, kid_chunks, kid_subsets,
+    Resampled, fid, kid_chunks, kid_subsets,
 };
 use predicates::prelude::*;
 use std::collections::HashMap;
@@ -123,13 +123,13 @@ fn the_example_prints_a_line_of_distances_and_what_goes_with_them() {
     let (a, b) = pair("more_samples");
     let kid = kid_subsets(&a, &b, 100, b.samples(), 0).unwrap().mean;
     let reference = Reference::new(Moments::of(&a)).unwrap();
-    let error = fid_std_err(&reference, &b, RESAMPLES, 0).unwrap();
+    let resampled = Resampled::new(&reference, &a, &b, RESAMPLES, 0).unwrap();
     let infinity = FidByN::new(&reference, &b, 0).unwrap().infinity;
     let neighbourhoods = Neighbourhoods::new(&a.first(b.samples()).unwrap(), NEAREST).unwrap();
     let DensityCoverage { density, coverage } = neighbourhoods.density_and_coverage(&b).unwrap();
     let lines = [
         format!("fid={} kid={kid}\n", fid(&a, &b).unwrap()),
-        format!("fid_std_err={error}\n"),
+        format!("fid_std_err={} kid_std_err={}\n", resampled.fid_std_err(), resampled.kid_std_err()),
         format!("fid_infinity={infinity}\n"),
         format!("density={density} coverage={coverage}\n"),
     ];

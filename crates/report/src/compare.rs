@@ -4,12 +4,13 @@ use crate::charts::{Dot, DotChart, DotSet};
 use crate::plots::label_among;
 use crate::record::SampleRow;
 use crate::scored::{ScoredRun, check_comparable};
-use crate::summary::{Figure, Summary};
+use crate::summary::{Estimate, Figure, Summary};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 
-/// A row of a comparison: what `other` has more than `base`. The errors are standard errors.
+/// A row of a comparison: what `other` has more than `base`. `…_low` and `…_high` are the ends of 95 % intervals of one model's
+/// sampling; another training is not in them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Difference {
@@ -20,28 +21,37 @@ pub struct Difference {
     pub n: usize,
     pub base_seeds: usize,
     pub other_seeds: usize,
-    /// Common seeds, over which the differences are averaged; 0 where the means were subtracted.
-    pub paired_seeds: usize,
+    /// What the errors of the differences rest on: pairs of samples, seeds, or the errors of both apart.
+    pub basis: String,
     pub base_fid: f64,
-    pub base_fid_std_err: Option<f64>,
+    pub base_fid_low: Option<f64>,
+    pub base_fid_high: Option<f64>,
     pub fid: f64,
-    pub fid_std_err: Option<f64>,
+    pub fid_low: Option<f64>,
+    pub fid_high: Option<f64>,
     pub fid_difference: f64,
-    pub fid_difference_std_err: Option<f64>,
-    /// Whether the difference is more than two of its standard errors; so is `kid_differs`.
+    pub fid_difference_low: Option<f64>,
+    pub fid_difference_high: Option<f64>,
+    /// Whether 0 lies outside of the interval; so does `kid_differs`.
     pub fid_differs: bool,
     pub base_kid: f64,
     pub kid: f64,
     pub kid_difference: f64,
-    pub kid_difference_std_err: Option<f64>,
+    pub kid_difference_low: Option<f64>,
+    pub kid_difference_high: Option<f64>,
     pub kid_differs: bool,
 }
 
 impl Difference {
     fn of((base_name, base): (&str, &Summary), (other_name, other): (&str, &Summary)) -> Self {
-        let (fid_difference, paired_seeds) = base.difference(other, Figure::Fid);
+        let (fid_difference, basis) = base.difference(other, Figure::Fid);
         let (kid_difference, _) = base.difference(other, Figure::Kid);
         let (base_fid, fid) = (base.figure(Figure::Fid), other.figure(Figure::Fid));
+        let ends = |e: &Estimate| e.half_width().map(|width| (e.mean - width, e.mean + width)).unzip();
+        let (base_fid_low, base_fid_high) = ends(&base_fid);
+        let (fid_low, fid_high) = ends(&fid);
+        let (fid_difference_low, fid_difference_high) = ends(&fid_difference);
+        let (kid_difference_low, kid_difference_high) = ends(&kid_difference);
         Self {
             base: base_name.to_string(),
             other: other_name.to_string(),
@@ -49,18 +59,22 @@ impl Difference {
             n: other.first().n,
             base_seeds: base.seeds(),
             other_seeds: other.seeds(),
-            paired_seeds,
+            basis: basis.to_string(),
             base_fid: base_fid.mean,
-            base_fid_std_err: base_fid.std_err,
+            base_fid_low,
+            base_fid_high,
             fid: fid.mean,
-            fid_std_err: fid.std_err,
+            fid_low,
+            fid_high,
             fid_difference: fid_difference.mean,
-            fid_difference_std_err: fid_difference.std_err,
+            fid_difference_low,
+            fid_difference_high,
             fid_differs: fid_difference.is_not_zero(),
             base_kid: base.figure(Figure::Kid).mean,
             kid: other.figure(Figure::Kid).mean,
             kid_difference: kid_difference.mean,
-            kid_difference_std_err: kid_difference.std_err,
+            kid_difference_low,
+            kid_difference_high,
             kid_differs: kid_difference.is_not_zero(),
         }
     }
@@ -123,7 +137,7 @@ pub fn compare_settings(run: &ScoredRun, base: Option<&str>) -> Result<Vec<Diffe
     Ok(comparable.map(|other| Difference::of((&name, base), (&other.first().label(), other))).collect())
 }
 
-/// Differences of FID by setting with whiskers of two standard errors, a colour for each run behind the first.
+/// Differences of FID by setting with their 95 % intervals, a colour for each run behind the first.
 pub fn difference_chart(differences: &[Difference]) -> DotChart {
     let mut rows: Vec<String> = vec![];
     let mut others: Vec<&str> = vec![];
@@ -148,7 +162,7 @@ pub fn difference_chart(differences: &[Difference]) -> DotChart {
     }
     let dot = |d: &Difference| Dot {
         value: d.fid_difference,
-        error: d.fid_difference_std_err.map(|error| 2.0 * error),
+        error: d.fid_difference_high.map(|high| high - d.fid_difference),
         note: if d.fid_differs { "differs".into() } else { String::new() },
     };
     let set = |other: &&str| {
@@ -159,7 +173,7 @@ pub fn difference_chart(differences: &[Difference]) -> DotChart {
     let base = differences.first().map_or("", |d| d.base.as_str());
     DotChart {
         title: format!("FID minus that of {base}"),
-        value_label: "difference of FID, ± two standard errors".into(),
+        value_label: "difference of FID, with its 95 % interval".into(),
         rows,
         sets,
         reference: None,

@@ -18,6 +18,8 @@ pub use grid::{Picture, labelled_rows, picture_grid};
 pub use plots::{
     draw_charts, draw_samples, fid_by_rho, fid_by_sampler, read_curves, save_curves, save_training,
 };
-pub use record::{OtherModel, RunRecord, SCHEMA_VERSION, SampleRow, Session, TrainRow, git_revision};
-pub use scored::{ScoredRun, check_comparable};
-pub use summary::{Estimate, Figure, Summary};
+pub use record::{
+    OtherModel, Resamples, RunRecord, SCHEMA_VERSION, SampleRow, Session, TrainRow, git_revision,
+};
+pub use scored::{AllResamples, RESAMPLES, ScoredRun, check_comparable, resamples_key};
+pub use summary::{Basis, Estimate, Figure, Summary};

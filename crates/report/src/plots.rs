@@ -5,7 +5,7 @@ use crate::charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, Share
 use crate::files::{is_there, read_csv, write_csv};
 use crate::record::{SampleRow, TrainRow, class_counts};
 use crate::scored::ScoredRun;
-use crate::summary::{Estimate, Figure, Summary};
+use crate::summary::{Figure, Summary};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -105,7 +105,7 @@ pub fn save_curves(folder: &Path, name: &str, series: &[Series]) -> Result<()> {
             role: s.role,
             x,
             y,
-            std_err: s.std_errs.get(i).copied().filter(|error| !error.is_nan()),
+            std_err: s.half_widths.get(i).copied().filter(|error| !error.is_nan()),
         };
         s.points.iter().enumerate().map(point).collect()
     };
@@ -137,7 +137,7 @@ pub fn read_curves(path: &Path) -> Result<Vec<Series>> {
         }
         let series = all.len() - 1;
         all[series].points.push((point.x, point.y));
-        all[series].std_errs.push(point.std_err.unwrap_or(f64::NAN));
+        all[series].half_widths.push(point.std_err.unwrap_or(f64::NAN));
     }
     Ok(all)
 }
@@ -257,9 +257,9 @@ pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
     }
     tables.iter().flatten().find(|row| !row.is_real())?;
     let dot = |summary: &Summary| {
-        let Estimate { mean, std_err } = summary.figure(Figure::Fid);
+        let fid = summary.figure(Figure::Fid);
         let note = summary.first().nfe.map_or_else(String::new, |nfe| format!("{nfe} evaluations"));
-        Dot { value: mean, error: std_err, note }
+        Dot { value: fid.mean, error: fid.half_width(), note }
     };
     let set = |(run, table): (&ScoredRun, &Vec<&SampleRow>)| {
         let mut dots = HashMap::new();
@@ -273,7 +273,7 @@ pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
     let reference = floor.first().map(|floor| ("real images".to_string(), floor.figure(Figure::Fid).mean));
     Some(DotChart {
         title: format!("FID by sampler, {n} samples{}", seeds(&tables)),
-        value_label: "FID against the test images (lower is better), ± its standard error".into(),
+        value_label: "FID against the test images (lower is better), with its 95 % interval".into(),
         rows,
         sets,
         reference,
@@ -304,9 +304,9 @@ pub fn fid_by_rho(runs: &[ScoredRun]) -> Option<LineChart> {
             if series.last().is_none_or(|last| last.name != name) {
                 series.push(Series::line(name, vec![]));
             }
-            let (Estimate { mean, std_err }, last) = (summary.figure(Figure::Fid), series.len() - 1);
-            series[last].points.push((row.rho?, mean));
-            series[last].std_errs.push(std_err.unwrap_or(f64::NAN));
+            let (fid, last) = (summary.figure(Figure::Fid), series.len() - 1);
+            series[last].points.push((row.rho?, fid.mean));
+            series[last].half_widths.push(fid.half_width().unwrap_or(f64::NAN));
         }
     }
     if series.is_empty() {

@@ -9,8 +9,9 @@ use std::process::Command;
 
 /// The version of run.json and of the CSVs beside it that this program writes; it reads older ones too. 2 added the
 /// columns of samples.csv behind `variant`, `role` and `std_err` of the charts' CSVs, and rows of more than one seed. 3
-/// added `resumed` and `models` of run.json. 4 added the columns `setting` and `label`.
-pub const SCHEMA_VERSION: u32 = 4;
+/// added `resumed` and `models` of run.json. 4 added the columns `setting` and `label`. 5 called `kid_std_err`
+/// `kid_subsets_std_err`, since it is not what other samples would change, and added `kid_bootstrap_std_err` and resamples.json.
+pub const SCHEMA_VERSION: u32 = 5;
 
 /// The largest figure: sums of its squares are still numbers.
 const LARGEST: f64 = 1e100;
@@ -43,8 +44,9 @@ pub struct SampleRow {
     pub kid: f64,
     /// For drawing the samples; scoring left out.
     pub seconds: f64,
-    /// Standard error of `kid` over the subsets.
-    pub kid_std_err: f64,
+    /// Standard error of `kid` over the subsets: of these samples, not of others. `kid_std_err` before schema 5.
+    #[serde(alias = "kid_std_err")]
+    pub kid_subsets_std_err: f64,
     /// Mean over contiguous chunks (the notebook's way).
     pub kid_chunks: f64,
     /// Test images scored against.
@@ -87,6 +89,23 @@ pub struct SampleRow {
     /// What charts and tables call the setting, as in `heun 20 s_churn=0.5`.
     #[serde(default)]
     pub label: Option<String>,
+    /// The bootstrap's standard error of `kid`: of drawing other samples, not of another model.
+    #[serde(default)]
+    pub kid_bootstrap_std_err: Option<f64>,
+    /// What the bootstrap drew, from resamples.json beside the table.
+    #[serde(skip)]
+    pub resamples: Option<Resamples>,
+}
+
+/// FID and KID of sets of as many samples, drawn from a row's samples with replacement. The k-th set holds the same numbers of
+/// samples in every row of the same seed and number of samples, so the rows' k-th figures are pairs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resamples {
+    /// FID of each.
+    pub fid: Vec<f32>,
+    /// KID of each, less a constant that is the same for all rows.
+    pub kid: Vec<f32>,
 }
 
 impl SampleRow {
@@ -110,7 +129,12 @@ impl SampleRow {
             let usable = value.is_none_or(|value| (-LARGEST..=LARGEST).contains(&value));
             ensure!(usable, "{column} is {:e}", value.unwrap_or(f64::NAN));
         }
-        for (column, error) in [("kid_std_err", Some(self.kid_std_err)), ("fid_std_err", self.fid_std_err)] {
+        let errors = [
+            ("kid_subsets_std_err", Some(self.kid_subsets_std_err)),
+            ("fid_std_err", self.fid_std_err),
+            ("kid_bootstrap_std_err", self.kid_bootstrap_std_err),
+        ];
+        for (column, error) in errors {
             let usable = error.is_none_or(|error| (0.0..=LARGEST).contains(&error));
             ensure!(usable, "{column} is {:e}", error.unwrap_or(f64::NAN));
         }

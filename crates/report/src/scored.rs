@@ -1,16 +1,27 @@
 //! A run's record and its rows together.
 
-use crate::files::read_csv;
-use crate::record::{RunRecord, SampleRow};
+use crate::files::{is_there, read_csv, read_json};
+use crate::record::{Resamples, RunRecord, SampleRow};
 use crate::summary::Summary;
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 /// The most rows of samples.csv: each takes seconds to measure.
 const MOST_ROWS: usize = 10_000;
 
-/// A run that was scored: its run.json and its samples.csv.
+/// Where the bootstrap's draws of a run are, beside samples.csv.
+pub const RESAMPLES: &str = "resamples.json";
+
+/// The bootstrap's draws of a run, by [`resamples_key`].
+pub type AllResamples = BTreeMap<String, Resamples>;
+
+/// What names a row in resamples.json: its setting, number of samples and seed.
+pub fn resamples_key(row: &SampleRow) -> String {
+    format!("{}, n={}, seed={}", row.setting(), row.n, row.seed)
+}
+
+/// A run that was scored: its run.json, its samples.csv and its resamples.json.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoredRun {
     /// run.json.
@@ -28,8 +39,9 @@ impl ScoredRun {
     pub fn read(run: &Path) -> Result<Self> {
         let record = RunRecord::read(run)?;
         let path = run.join("samples.csv");
-        let rows = read_csv(&path)?;
+        let mut rows = read_csv(&path)?;
         check_rows(&rows).with_context(|| format!("{} is damaged", path.display()))?;
+        attach_resamples(run, &mut rows)?;
         Ok(Self { record, rows })
     }
 
@@ -37,6 +49,28 @@ impl ScoredRun {
     pub fn name(&self) -> String {
         format!("{}/{}", self.record.experiment, self.record.run)
     }
+}
+
+/// Gives each row what the bootstrap drew for it, where that was kept.
+fn attach_resamples(run: &Path, rows: &mut [SampleRow]) -> Result<()> {
+    let path = run.join(RESAMPLES);
+    if !is_there(&path) {
+        return Ok(());
+    }
+    let mut all: AllResamples = read_json(&path)?;
+    for row in rows {
+        row.resamples = all.remove(&resamples_key(row));
+        if let Some(Resamples { fid, kid }) = &row.resamples {
+            let finite = fid.iter().chain(kid).all(|value| value.is_finite());
+            ensure!(
+                finite && fid.len() > 1 && fid.len() == kid.len(),
+                "{} is damaged: {} needs as many finite figures of FID as of KID, at least two",
+                path.display(),
+                resamples_key(row)
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Refuses rows that can be neither compared nor drawn, and those that would count a seed twice.

@@ -1,7 +1,7 @@
 //! Figures over seeds: means, standard errors, differences.
 
-use crate::record::SampleRow;
-
+use crate::record::{Resamples, SampleRow};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 use std::collections::HashMap;
 
 /// A figure of samples.csv that has errors.
@@ -18,8 +18,8 @@ pub enum Figure {
 pub struct Estimate {
     /// The mean.
     pub mean: f64,
-    /// Its standard error, where it is known.
-    pub std_err: Option<f64>,
+    /// Its standard error and the degrees of freedom that this has, where it is known.
+    pub error: Option<(f64, f64)>,
 }
 
 impl Estimate {
@@ -27,14 +27,30 @@ impl Estimate {
     pub fn of(values: &[f64]) -> Self {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
-        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        Self { mean, std_err: (values.len() > 1).then(|| (variance / n).sqrt()) }
+        Self { mean, error: (values.len() > 1).then(|| (std(values) / n.sqrt(), n - 1.0)) }
     }
 
-    /// Whether it differs from 0 by more than two standard errors.
-    pub fn is_not_zero(&self) -> bool {
-        self.std_err.is_some_and(|error| self.mean.abs() > 2.0 * error)
+    /// Half the width of its 95 % interval: Student's t times the standard error.
+    pub fn half_width(&self) -> Option<f64> {
+        let (std_err, freedom) = self.error?;
+        // Of infinitely many degrees Student's t is the normal distribution.
+        Some(match StudentsT::new(0.0, 1.0, freedom) {
+            Ok(student) if freedom < 1e6 => std_err * student.inverse_cdf(0.975),
+            _ => std_err * Normal::standard().inverse_cdf(0.975),
+        })
     }
+
+    /// Whether 0 lies outside of its 95 % interval.
+    pub fn is_not_zero(&self) -> bool {
+        self.half_width().is_some_and(|width| self.mean.abs() > width)
+    }
+}
+
+/// Standard deviation of at least two values.
+fn std(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
 }
 
 impl Figure {
@@ -45,13 +61,34 @@ impl Figure {
         }
     }
 
-    /// The error that one seed knows of: the bootstrap's of FID, that of KID over its subsets.
-    fn within_seed(self, row: &SampleRow) -> Option<f64> {
-        match self {
+    /// The bootstrap's standard error and its degrees of freedom, one less than there were resamples: those before schema 5 were 50.
+    fn within_seed(self, row: &SampleRow) -> Option<(f64, f64)> {
+        let std_err = match self {
             Self::Fid => row.fid_std_err,
-            Self::Kid => Some(row.kid_std_err),
-        }
+            Self::Kid => row.kid_bootstrap_std_err,
+        };
+        let resamples = row.resamples.as_ref().map_or(50, |drawn| drawn.fid.len());
+        Some((std_err?, resamples as f64 - 1.0))
     }
+
+    /// The standard error of what `b` has more than `a`, of the same seed: the k-th resamples of both hold the same numbers of
+    /// samples, which began with the same noise.
+    fn between(self, a: &SampleRow, b: &SampleRow) -> Option<(f64, f64)> {
+        let drawn = |resamples: &Resamples| match self {
+            Self::Fid => resamples.fid.clone(),
+            Self::Kid => resamples.kid.clone(),
+        };
+        let (a, b) = (a.resamples.as_ref().map(drawn)?, b.resamples.as_ref().map(drawn)?);
+        let differences: Vec<f64> = a.iter().zip(&b).map(|(a, b)| f64::from(*b) - f64::from(*a)).collect();
+        (a.len() == b.len()).then(|| (std(&differences), a.len() as f64 - 1.0))
+    }
+}
+
+/// The error of a mean over seeds, each with its own: none unless every seed has one.
+fn pooled(errors: impl Iterator<Item = Option<(f64, f64)>>) -> Option<(f64, f64)> {
+    let errors: Vec<(f64, f64)> = errors.collect::<Option<_>>()?;
+    let squares: f64 = errors.iter().map(|(std_err, _)| std_err.powi(2)).sum();
+    Some((squares.sqrt() / errors.len() as f64, errors.iter().map(|(_, freedom)| freedom).sum()))
 }
 
 /// The rows of one setting and number of samples, each with a seed of its own.
@@ -96,29 +133,60 @@ impl<'a> Summary<'a> {
         self.rows.len()
     }
 
-    /// The mean over seeds with its standard error; of one seed, the error that it knows of itself.
+    /// The mean over seeds: with the bootstrap's error where every seed has it, else with the scatter of the seeds.
     pub fn figure(&self, figure: Figure) -> Estimate {
         let values: Vec<f64> = self.rows.iter().map(|row| figure.of(row)).collect();
-        match self.rows.as_slice() {
-            [row] => Estimate { mean: figure.of(row), std_err: figure.within_seed(row) },
-            _ => Estimate::of(&values),
-        }
+        let scatter = Estimate::of(&values);
+        let bootstrap = pooled(self.rows.iter().map(|row| figure.within_seed(row)));
+        Estimate { error: bootstrap.or(scatter.error), ..scatter }
     }
 
-    /// How much more `other` has, and on how many common seeds this rests: the mean of the differences seed by seed,
-    /// which begin with the same noise. Where fewer than two seeds are common the means are subtracted, and the errors
-    /// of both add in squares.
-    pub fn difference(&self, other: &Self, figure: Figure) -> (Estimate, usize) {
-        let pairs = self.rows.iter().filter_map(|a| {
-            let b = other.rows.iter().find(|b| b.seed == a.seed)?;
-            Some(figure.of(b) - figure.of(a))
-        });
-        let differences: Vec<f64> = pairs.collect();
-        if differences.len() > 1 {
-            return (Estimate::of(&differences), differences.len());
+    /// How much more `other` has. Of common seeds, the mean of the differences seed by seed, which begin with the same noise, with
+    /// the bootstrap's error of pairs where every seed has it, else with the scatter of the differences. Else, and where one
+    /// common seed has no pairs, the means are subtracted, and the errors of both add in squares.
+    pub fn difference(&self, other: &Self, figure: Figure) -> (Estimate, Basis) {
+        let pairs = self.rows.iter().filter_map(|a| Some((a, other.rows.iter().find(|b| b.seed == a.seed)?)));
+        let pairs: Vec<_> = pairs.collect();
+        let differences: Vec<f64> = pairs.iter().map(|(a, b)| figure.of(b) - figure.of(a)).collect();
+        if !pairs.is_empty() {
+            let scatter = Estimate::of(&differences);
+            if let Some(error) = pooled(pairs.iter().map(|(a, b)| figure.between(a, b))) {
+                return (Estimate { error: Some(error), ..scatter }, Basis::Pairs(pairs.len()));
+            }
+            if pairs.len() > 1 {
+                return (scatter, Basis::Seeds(pairs.len()));
+            }
         }
         let (a, b) = (self.figure(figure), other.figure(figure));
-        let std_err = a.std_err.zip(b.std_err).map(|(a, b)| a.hypot(b));
-        (Estimate { mean: b.mean - a.mean, std_err }, 0)
+        let error = a.error.zip(b.error).map(|(a, b)| welch(a, b));
+        (Estimate { mean: b.mean - a.mean, error }, Basis::Apart)
+    }
+}
+
+/// The error of a difference of independent means, and its degrees of freedom (Welch 1947).
+fn welch((a, of_a): (f64, f64), (b, of_b): (f64, f64)) -> (f64, f64) {
+    let freedom = (a * a + b * b).powi(2) / (a.powi(4) / of_a + b.powi(4) / of_b);
+    (a.hypot(b), if freedom.is_finite() { freedom } else { of_a.min(of_b) })
+}
+
+/// What the error of a difference rests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// The bootstrap of pairs of samples that began with the same noise, over so many seeds.
+    Pairs(usize),
+    /// The scatter of the differences over so many seeds.
+    Seeds(usize),
+    /// The errors of both, which add in squares: nothing is paired.
+    Apart,
+}
+
+impl std::fmt::Display for Basis {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Self::Pairs(1) => write!(f, "pairs, 1 seed"),
+            Self::Pairs(seeds) => write!(f, "pairs, {seeds} seeds"),
+            Self::Seeds(seeds) => write!(f, "{seeds} seeds"),
+            Self::Apart => write!(f, "apart"),
+        }
     }
 }

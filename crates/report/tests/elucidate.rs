@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use assert_cmd::Command;
 use common::{record, sample_row};
 use elucidate_report::{
-    Role, RunRecord, SampleRow, Series, TrainRow, draw_samples, read_csv, save_curves, save_training,
-    write_csv, write_json,
+    AllResamples, Resamples, Role, RunRecord, SampleRow, Series, TrainRow, draw_samples, read_csv,
+    resamples_key, save_curves, save_training, write_csv, write_json,
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -47,10 +47,12 @@ fn rows(heun: &[f64], euler: &[f64]) -> Vec<SampleRow> {
 #[derive(Debug, Deserialize)]
 struct Found {
     setting: String,
-    paired_seeds: usize,
+    basis: String,
     fid_difference: f64,
-    fid_difference_std_err: f64,
+    fid_difference_high: Option<f64>,
     fid_differs: bool,
+    kid_difference_high: Option<f64>,
+    kid_differs: bool,
 }
 
 /// The rows that `compare` writes, and its output.
@@ -63,27 +65,46 @@ fn compare(dir: &Path, arguments: &[&Path], options: &[&str]) -> Result<(Vec<Fou
     Ok((read_csv(&out.with_extension("csv"))?, String::from_utf8(output)?))
 }
 
+impl Found {
+    /// Half the width of the interval of FID's difference.
+    fn half_width(&self) -> f64 {
+        self.fid_difference_high.expect("an interval") - self.fid_difference
+    }
+}
+
 #[test]
-fn paired_seeds_show_a_difference_that_their_spread_hides() -> Result<()> {
+fn common_seeds_show_a_difference_that_their_spread_hides() -> Result<()> {
     let dir = tempfile::tempdir()?;
     // Seeds differ by 30, the runs by 2 ± 0.1 at each seed.
     let a = run(dir.path(), "a", &rows(&[100.0, 130.0, 160.0], &[50.0, 52.0, 51.0]))?;
     let b = run(dir.path(), "b", &rows(&[102.1, 131.9, 162.0], &[51.0, 50.0, 52.5]))?;
     let (found, text) = compare(dir.path(), &[&a, &b], &[])?;
-    assert_eq!(found[0].setting, "heun 20");
-    assert_eq!(found[0].paired_seeds, 3);
+    assert_eq!((found[0].setting.as_str(), found[0].basis.as_str()), ("heun 20", "3 seeds"));
     assert!((found[0].fid_difference - 2.0).abs() < 1e-9);
-    assert!((found[0].fid_difference_std_err - 0.1 / 3f64.sqrt()).abs() < 1e-9);
+    // Student's t of two degrees of freedom has 95 % within ±4.3027.
+    assert!((found[0].half_width() - 4.302_652_73 * 0.1 / 3f64.sqrt()).abs() < 1e-6);
     assert!(found[0].fid_differs);
-    // 1, −2 and 1.5: 0.17 ± 1.09.
+    // 1, −2 and 1.5: 0.17 ± 4.3·1.09.
     assert!(!found[1].fid_differs);
-    assert!(text.contains("2.00 ± 0.06"), "{text}");
+    assert!(text.contains("2.00 ± 0.25"), "{text}");
     assert!(!text.contains("git revisions"));
     Ok(())
 }
 
 #[test]
-fn single_seeds_are_compared_by_their_own_errors() -> Result<()> {
+fn two_seeds_are_hardly_evidence() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    // 10 and 12: eleven standard errors from 0, which of one degree of freedom is not enough.
+    let a = run(dir.path(), "a", &rows(&[100.0, 100.0], &[50.0, 50.0]))?;
+    let b = run(dir.path(), "b", &rows(&[110.0, 112.0], &[60.0, 60.4]))?;
+    let (found, _) = compare(dir.path(), &[&a, &b], &[])?;
+    assert_eq!([found[0].fid_differs, found[1].fid_differs], [false, true]);
+    assert!((found[0].half_width() - 12.706_204_7).abs() < 1e-4);
+    Ok(())
+}
+
+#[test]
+fn single_seeds_are_compared_by_their_own_errors_and_without_any_not_at_all() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let a = run(dir.path(), "a", &rows(&[100.0], &[50.0]))?;
     let other = rows(&[108.0], &[59.0]).into_iter().map(|row| SampleRow { seed: 7, ..row });
@@ -91,11 +112,41 @@ fn single_seeds_are_compared_by_their_own_errors() -> Result<()> {
     let record = RunRecord { git_revision: "other".into(), run: "b".into(), ..record() };
     write_json(&b.join("run.json"), &record)?;
     let (found, text) = compare(dir.path(), &[&a, &b], &[])?;
-    // Two standard errors of both are 2·√(3² + 3²) = 8.49.
+    // √(3² + 3²) of 98 degrees of freedom, 49 from each bootstrap: 1.9845·4.243 = 8.42.
     assert_eq!([found[0].fid_differs, found[1].fid_differs], [false, true]);
-    assert!((found[0].fid_difference_std_err - 18f64.sqrt()).abs() < 1e-9);
-    assert_eq!(found[0].paired_seeds, 0);
-    assert!(text.contains("different git revisions"));
+    assert!((found[0].half_width() - 1.984_467 * 18f64.sqrt()).abs() < 1e-4);
+    assert_eq!(found[0].basis, "apart");
+    // Over subsets of the same samples KID has an error of 0.0002, which says nothing of other samples.
+    assert!(found.iter().all(|found| found.kid_difference_high.is_none() && !found.kid_differs));
+    assert!(text.contains("different git revisions") && text.contains("it tells nothing"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn pairs_of_resamples_tell_a_difference_on_one_seed() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let rows = rows(&[100.0], &[101.0]);
+    let folder = run(dir.path(), "a", &rows)?;
+    // Resamples scatter by far more than 1, both settings' alike but for ±0.1.
+    let scatter = |k: usize| 20.0 * ((k * 7919) % 100) as f32 / 100.0;
+    let drawn = |less: f32| Resamples {
+        fid: (0..100).map(|k| 110.0 + scatter(k) - less * if k % 2 == 0 { 0.9 } else { 1.1 }).collect(),
+        kid: (0..100).map(|k| scatter(k) - less * (k % 2) as f32).collect(),
+    };
+    let all: AllResamples =
+        [(resamples_key(&rows[0]), drawn(1.0)), (resamples_key(&rows[1]), drawn(0.0))].into();
+    write_json(&folder.join("resamples.json"), &all)?;
+    let (found, text) = compare(dir.path(), &[&folder], &[])?;
+    assert_eq!(found[0].basis, "pairs, 1 seed");
+    assert!(found[0].fid_differs);
+    // Half of them 0.9, half 1.1: 0.1005 with 99 degrees of freedom.
+    assert!((found[0].half_width() - 1.984_217 * 0.100_504).abs() < 1e-3, "{}", found[0].half_width());
+    // KID differs by 0.01 ± 1.
+    assert!(found[0].kid_difference_high.is_some() && !found[0].kid_differs);
+    assert!(text.contains("began with the same noise"), "{text}");
+    // Damage is told of by the file's name.
+    fs::write(folder.join("resamples.json"), "{")?;
+    refuses(&[&folder], &[], "resamples.json is damaged");
     Ok(())
 }
 
@@ -173,7 +224,7 @@ fn every_chart_comes_back_as_it_was() -> Result<()> {
     let histogram = Series::line("bars", vec![(0.1, 1.0 / 3.0), (0.3, 0.7)]);
     let series = [
         Series { role: Role::Bars, ..histogram },
-        Series::with_std_errs("line", vec![(0.1, 1e-17), (0.3, f64::MAX.sqrt().recip())], vec![0.1, 0.2]),
+        Series::with_half_widths("line", vec![(0.1, 1e-17), (0.3, f64::MAX.sqrt().recip())], vec![0.1, 0.2]),
     ];
     save_curves(&folder, "training_sigma", &series)?;
     save_curves(&folder, "numbers_without_a_chart", &series)?;

@@ -248,7 +248,7 @@ fn ranges_that_f64_cannot_divide_are_drawn_flat_or_refused() -> Result<()> {
         for &b in &values[i..] {
             for (x_scale, y_scale) in [(Scale::Linear, Scale::Log), (Scale::Log, Scale::Linear)] {
                 let points = vec![(a, b), (b, a), (0.5, 0.5)];
-                let line = Series::with_std_errs("line", points.clone(), vec![a, f64::NAN, b]);
+                let line = Series::with_half_widths("line", points.clone(), vec![a, f64::NAN, b]);
                 let shade = Series { role: Role::Shade, ..Series::line("shade", points[..2].to_vec()) };
                 let bars = Series { role: Role::Bars, ..Series::line("bars", points[..2].to_vec()) };
                 for series in [vec![line], vec![Series::line("a", vec![(a, b); 2]), shade], vec![bars]] {
@@ -283,7 +283,7 @@ fn rows_that_would_be_counted_wrongly_are_refused() -> Result<()> {
     refused(&[SampleRow { fid: f64::NAN, ..row() }], "row 1: fid is NaN")?;
     refused(&[row(), SampleRow { kid: 1e308, ..row() }], "row 2: kid is 1e308")?;
     refused(&[SampleRow { rho: Some(f64::INFINITY), ..row() }], "rho is inf")?;
-    refused(&[SampleRow { kid_std_err: -1.0, ..row() }], "kid_std_err is -1")?;
+    refused(&[SampleRow { kid_subsets_std_err: -1.0, ..row() }], "kid_subsets_std_err is -1")?;
     for classes in ["1-2-3", "0-0-0-0-0-0-0-0-0-0", "1-2-3-4-5-6-7-8-9-NaN", "1-2-3-4-5-6-7-8-9-10-11"] {
         refused(&[SampleRow { classes: Some(classes.into()), ..row() }], "not ten counts")?;
     }

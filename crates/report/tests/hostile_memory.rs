@@ -67,7 +67,8 @@ fn memory_is_bounded_by_the_size_of_the_file() -> Result<()> {
 
     write_csv(&at("rows.csv"), &[sample_row()])?;
     let header = fs::read_to_string(at("rows.csv"))?.lines().next().unwrap_or("").to_string();
-    let required = ["seed", "n", "fid", "kid", "seconds", "kid_std_err", "kid_chunks", "n_real", "epochs"];
+    let required =
+        ["seed", "n", "fid", "kid", "seconds", "kid_subsets_std_err", "kid_chunks", "n_real", "epochs"];
     let required = [&required[..], &["batch_size", "parameters", "threads"]].concat();
     let row: Vec<&str> =
         header.split(',').map(|field| if required.contains(&field) { "1" } else { "" }).collect();

@@ -65,7 +65,7 @@ fn bars_shades_and_whiskers_are_drawn() -> Result<()> {
     };
     let points = vec![(1.0, 2.0), (2.0, 5.0), (3.0, 3.0)];
     let plain = save(vec![Series::line("a", points.clone())])?;
-    let errors = save(vec![Series::with_std_errs("a", points.clone(), vec![1.0, 0.5, 1.5])])?;
+    let errors = save(vec![Series::with_half_widths("a", points.clone(), vec![1.0, 0.5, 1.5])])?;
     assert!(count(&errors, BLUE) > count(&plain, BLUE) + 100);
     let light_blue = |picture: &Rgb| count(picture, [170, 217, 244]);
     let bars = save(vec![Series { role: Role::Bars, ..Series::line("a", points.clone()) }])?;
@@ -202,7 +202,7 @@ fn tables_and_records_come_back_as_they_were() -> Result<()> {
     assert_eq!(RunRecord::read(dir.path())?, record);
     write_json(&path, &RunRecord { schema_version: SCHEMA_VERSION + 1, ..record })?;
     let error = RunRecord::read(dir.path()).expect_err("it is newer");
-    assert!(error.to_string().contains("run.json is of schema version 5"), "{error}");
+    assert!(error.to_string().contains("run.json is of schema version 6"), "{error}");
     std::fs::write(&path, "{")?;
     assert!(read_json::<RunRecord>(&path).is_err());
     Ok(())

@@ -67,7 +67,7 @@ pub fn preset(settings: &mut Settings) {
             settings.training.batch_size = 128;
             settings.training.epochs = 4;
         }
-        Preset::Lesson => {
+        Preset::Long | Preset::Lesson => {
             settings.training.blocks = vec![16, 32, 64, 128, 256, 512];
             settings.training.epochs = 20;
         }

@@ -13,11 +13,11 @@ use elucidate_core::data::PixelRange;
 use elucidate_core::rng::Streams;
 use elucidate_metrics::{
     CLASSES, Classifier, DensityCoverage, Features, FidByN, Judged, Kid, Moments, NEAREST, Neighbourhoods,
-    RESAMPLES, Reference, class_counts, fid_std_err, kid_chunks, kid_subsets,
+    RESAMPLES, Reference, Resampled, class_counts, kid_chunks, kid_subsets,
 };
 use elucidate_report::{
-    Estimate, Figure, SampleRow, ScoredRun, Series, Summary, draw_samples, read_curves, save_curves,
-    write_atomically, write_csv,
+    AllResamples, Estimate, Figure, Resamples, SampleRow, ScoredRun, Series, Summary, draw_samples,
+    read_curves, resamples_key, save_curves, write_atomically, write_csv,
 };
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -56,7 +56,7 @@ pub struct Distances {
 #[derive(Debug, Clone)]
 struct Score {
     distances: Distances,
-    fid_std_err: f64,
+    resampled: Resampled,
     near: DensityCoverage,
     classes: [usize; CLASSES.len()],
     features: Features,
@@ -100,7 +100,7 @@ impl Scorer {
         Ok(Score {
             near: neighbourhoods.density_and_coverage(&features)?,
             distances: self.distances_of(&features, seed)?,
-            fid_std_err: fid_std_err(&self.reference, &features, RESAMPLES, seed)?,
+            resampled: Resampled::new(&self.reference, &self.real, &features, RESAMPLES, seed)?,
             classes: class_counts(&classes),
             features,
         })
@@ -113,6 +113,8 @@ pub struct Table {
     scorer: Scorer,
     sigma_data: Option<f64>,
     rows: Vec<SampleRow>,
+    /// What the bootstrap drew for each of them.
+    resamples: AllResamples,
     /// FID over 1/n of each setting's first seed, above its FID∞, where that is asked for.
     fid_by_n: Vec<Series>,
 }
@@ -138,7 +140,8 @@ impl Table {
             let real = run.data.test.batch(&indices, PixelRange::SIGNED, &run.device)?;
             Scorer::new(run.classifier.clone(), &real)
         })?;
-        let mut table = Self { scorer, sigma_data, rows: vec![], fid_by_n: vec![] };
+        let mut table =
+            Self { scorer, sigma_data, rows: vec![], resamples: AllResamples::new(), fid_by_n: vec![] };
         if run.is_resumed() {
             table.take_over(run)?;
         }
@@ -156,6 +159,8 @@ impl Table {
         let (table, by_n) = (run.folder.path(TABLE), run.folder.path(format!("{FID_BY_N}.csv")));
         if table.exists() {
             self.rows = ScoredRun::read(run.folder.root())?.rows;
+            let drawn = |row: &SampleRow| Some((resamples_key(row), row.resamples.clone()?));
+            self.resamples = self.rows.iter().filter_map(drawn).collect();
         }
         let ours = run.record.checkpoint_sha256.clone().unwrap_or_default();
         if let Some(row) = self.rows.iter().find(|row| row.checkpoint_sha256 != ours) {
@@ -241,9 +246,10 @@ impl Table {
     pub fn finish(&self, run: &Run) -> Result<()> {
         draw_samples(run.folder.root())?;
         info!("{:<32} {:>6} {:>6} {:>5} {:>18} {:>20}", "setting", "n", "seeds", "nfe", "FID", "KID");
-        let with_error = |Estimate { mean, std_err }: Estimate, digits: usize| {
-            let error = std_err.map_or_else(String::new, |error| format!(" ± {error:.digits$}"));
-            format!("{mean:.digits$}{error}")
+        let with_width = |estimate: Estimate, digits: usize| {
+            let width =
+                estimate.half_width().map_or_else(String::new, |width| format!(" ± {width:.digits$}"));
+            format!("{:.digits$}{width}", estimate.mean)
         };
         for summary in Summary::all(&self.rows) {
             let row = summary.first();
@@ -254,8 +260,8 @@ impl Table {
                 row.label(),
                 row.n,
                 summary.seeds(),
-                with_error(fid, 2),
-                with_error(kid, 5)
+                with_width(fid, 2),
+                with_width(kid, 5)
             );
         }
         Ok(())
@@ -289,12 +295,20 @@ impl Table {
                 save_curves(run.folder.root(), FID_BY_N, &self.fid_by_n)?;
             }
         }
-        let (fid, kid, error) = (row.fid, row.kid, score.fid_std_err);
+        let (fid, kid, error) = (row.fid, row.kid, score.resampled.fid_std_err());
         let evaluations = row.nfe.map_or_else(String::new, |nfe| format!(", {nfe} evaluations"));
         info!(
             "{label}, seed {seed}: FID {fid:.2} ± {error:.2}, KID {kid:.5}{evaluations}, {:.0} s",
             row.seconds
         );
+        let as_f32 = |values: &[f64]| values.iter().map(|&value| value as f32).collect();
+        let Resampled { fid, kid } = &score.resampled;
+        self.resamples.insert(resamples_key(&row), Resamples { fid: as_f32(fid), kid: as_f32(kid) });
+        // The row comes last: what has one is whole.
+        write_atomically(
+            &run.folder.path(elucidate_report::RESAMPLES),
+            &serde_json::to_vec(&self.resamples)?,
+        )?;
         self.rows.push(row);
         write_csv(&run.folder.path(TABLE), &self.rows)
     }
@@ -309,7 +323,7 @@ impl Table {
             n: score.features.samples(),
             fid: score.distances.fid,
             kid: score.distances.kid.mean,
-            kid_std_err: score.distances.kid.std_err,
+            kid_subsets_std_err: score.distances.kid.std_err,
             kid_chunks: score.distances.kid_chunks,
             n_real: settings.scoring.test_images,
             preset: settings.preset.name().to_string(),
@@ -324,7 +338,8 @@ impl Table {
             git_revision: session.git_revision,
             device: session.device,
             threads: session.threads,
-            fid_std_err: Some(score.fid_std_err),
+            fid_std_err: Some(score.resampled.fid_std_err()),
+            kid_bootstrap_std_err: Some(score.resampled.kid_std_err()),
             density: Some(score.near.density),
             coverage: Some(score.near.coverage),
             classes: Some(join(&score.classes)),

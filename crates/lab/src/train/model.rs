@@ -129,7 +129,7 @@ pub fn newest(experiment: &str, option: &str) -> Result<PathBuf> {
 }
 
 /// Writes the run's model/ and returns what it holds, so that exactly this is sampled: the weights in half precision
-/// unless the preset is the lesson's.
+/// unless the run is a long one.
 fn save<T: Serialize>(run: &mut Run, config: &UNet2DConfig, weights: &Tensors, own: &T) -> Result<Tensors> {
     let mut config = config.clone();
     config.others.insert(TRAINING.to_string(), training(run, own)?);
@@ -148,7 +148,7 @@ pub(crate) fn saved(run: &Run, weights: &str) -> Option<PathBuf> {
 
 /// Whether the run's weights are written in half precision: those of long runs are not.
 pub(crate) fn half_precision(run: &Run) -> bool {
-    run.settings.preset != Preset::Lesson
+    matches!(run.settings.preset, Preset::Smoke | Preset::Quick)
 }
 
 /// How the run's model was trained, for its config.json.

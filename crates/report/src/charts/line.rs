@@ -36,24 +36,24 @@ pub struct Series {
     pub role: Role,
     /// Its points (x, y).
     pub points: Vec<(f64, f64)>,
-    /// The standard error of each y, NaN where it is not known; empty where none is.
-    pub std_errs: Vec<f64>,
+    /// Half the width of each y's interval, NaN where it is not known; empty where none is.
+    pub half_widths: Vec<f64>,
 }
 
 impl Series {
     /// A line.
     pub fn line(name: impl Into<String>, points: Vec<(f64, f64)>) -> Self {
-        Self { name: name.into(), role: Role::Line, points, std_errs: vec![] }
+        Self { name: name.into(), role: Role::Line, points, half_widths: vec![] }
     }
 
-    /// A line with the standard error of each y, drawn as a whisker of one up and one down.
-    pub fn with_std_errs(name: impl Into<String>, points: Vec<(f64, f64)>, std_errs: Vec<f64>) -> Self {
-        Self { std_errs, ..Self::line(name, points) }
+    /// A line with half the width of each y's interval, drawn as a whisker up and down.
+    pub fn with_half_widths(name: impl Into<String>, points: Vec<(f64, f64)>, half_widths: Vec<f64>) -> Self {
+        Self { half_widths, ..Self::line(name, points) }
     }
 
     /// The ends of its whiskers, as (x, low, high).
     fn whiskers(&self) -> impl Iterator<Item = (f64, f64, f64)> {
-        self.points.iter().zip(&self.std_errs).map(|(&(x, y), &error)| (x, y - error, y + error))
+        self.points.iter().zip(&self.half_widths).map(|(&(x, y), &error)| (x, y - error, y + error))
     }
 
     /// Half the width of its bars.

@@ -21,7 +21,7 @@ pub fn sample_row() -> SampleRow {
         fid: 5.25,
         kid: -0.001,
         seconds: 12.5,
-        kid_std_err: 0.0002,
+        kid_subsets_std_err: 0.0002,
         kid_chunks: 0.01,
         n_real: 10_000,
         preset: "quick".into(),

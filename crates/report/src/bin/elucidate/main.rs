@@ -23,7 +23,7 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Which settings of runs differ by more than two standard errors from the first run's; of one run, its settings
+    /// Which settings of runs differ from the first run's by more than their 95 % interval; of one run, its settings
     Compare {
         /// The runs' folders; the first is what the others are compared with
         #[arg(required = true, value_name = "RUN")]

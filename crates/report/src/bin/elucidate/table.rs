@@ -8,7 +8,7 @@ pub fn text(runs: &[ScoredRun], differences: &[Difference]) -> String {
     let mut lines: Vec<String> = runs.iter().map(heading).collect();
     lines.extend(notes(runs, differences).iter().map(|note| format!("note: {note}")));
     let base = differences.first().map_or("", |d| d.base.as_str());
-    lines.push(format!("compared with {base}; * marks differences of more than two standard errors"));
+    lines.push(format!("compared with {base}; ± half a 95 % interval, of sampling alone and not of training; * marks intervals without 0"));
     lines.push(table(runs.len() == 1, differences).to_string());
     lines.join("\n")
 }
@@ -20,18 +20,24 @@ fn heading(run: &ScoredRun) -> String {
 }
 
 /// What a reader of the table should know.
-fn notes(runs: &[ScoredRun], differences: &[Difference]) -> Vec<&'static str> {
+fn notes(runs: &[ScoredRun], differences: &[Difference]) -> Vec<String> {
     let mut notes = vec![];
     if runs.iter().any(|run| run.record.git_revision != runs[0].record.git_revision) {
-        notes.push("the runs are of different git revisions");
+        notes.push("the runs are of different git revisions".to_string());
     }
-    if differences.iter().any(|d| d.paired_seeds == 0) {
+    for (basis, meaning) in [
+        ("pairs", "of samples that began with the same noise: the bootstrap over samples"),
+        ("seeds", "the scatter of the differences seed by seed, with Student's t"),
+        ("apart", "nothing is paired, so the errors of both add: common seeds would be surer"),
+    ] {
+        if differences.iter().any(|d| d.basis.contains(basis)) {
+            notes.push(format!("{basis}: {meaning}"));
+        }
+    }
+    if differences.iter().any(|d| d.fid_difference_low.is_none() || d.kid_difference_low.is_none()) {
         notes.push(
-            "0 paired seeds: the errors within the runs add, where differences seed by seed would be surer",
+            "a difference without ± is of one seed whose samples were not resampled: it tells nothing".into(),
         );
-    }
-    if differences.iter().any(|d| d.base_seeds == 1 || d.other_seeds == 1) {
-        notes.push("of one seed, KID's error is that over subsets of the same samples, which is too small");
     }
     notes
 }
@@ -40,19 +46,19 @@ fn table(one_run: bool, differences: &[Difference]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN);
     let names = if one_run { vec!["setting"] } else { vec!["run", "setting"] };
-    let numbers = ["n", "paired seeds", "FID there", "FID", "difference", "", "difference of KID", ""];
+    let numbers = ["n", "basis", "FID there", "FID", "difference", "", "difference of KID", ""];
     table.set_header(names.iter().chain(&numbers));
     for d in differences {
         let mark = |differs: bool| if differs { "*" } else { "" }.to_string();
         let names = if one_run { vec![d.setting.clone()] } else { vec![d.other.clone(), d.setting.clone()] };
         let numbers = [
             d.n.to_string(),
-            d.paired_seeds.to_string(),
-            with_error(d.base_fid, d.base_fid_std_err),
-            with_error(d.fid, d.fid_std_err),
-            with_error(d.fid_difference, d.fid_difference_std_err),
+            d.basis.clone(),
+            with_width(d.base_fid, d.base_fid_high),
+            with_width(d.fid, d.fid_high),
+            with_width(d.fid_difference, d.fid_difference_high),
             mark(d.fid_differs),
-            with_error(d.kid_difference, d.kid_difference_std_err),
+            with_width(d.kid_difference, d.kid_difference_high),
             mark(d.kid_differs),
         ];
         table.add_row(names.into_iter().chain(numbers));
@@ -63,9 +69,10 @@ fn table(one_run: bool, differences: &[Difference]) -> Table {
     table
 }
 
-fn with_error(mean: f64, std_err: Option<f64>) -> String {
-    match std_err {
-        Some(error) => format!("{mean:.2} ± {error:.2}"),
+/// A mean ± half the width of its interval.
+fn with_width(mean: f64, high: Option<f64>) -> String {
+    match high {
+        Some(high) => format!("{mean:.2} ± {:.2}", high - mean),
         None => format!("{mean:.2}"),
     }
 }
