@@ -12,7 +12,7 @@ use std::path::Path;
 const LARGEST: u64 = 1 << 26;
 
 /// The most bytes of a text that is shown.
-const LONGEST: usize = 1000;
+const LONGEST: usize = 16_000;
 
 /// Writes a file whole or not at all.
 ///
@@ -62,7 +62,7 @@ pub fn is_there(path: &Path) -> bool {
 /// Refuses text that a chart cannot show or a terminal should not.
 ///
 /// # Errors
-/// When it is longer than 1000 bytes or holds a control character.
+/// When it is longer than 16,000 bytes or holds a control character.
 pub(crate) fn check_text(text: &str) -> Result<()> {
     ensure!(text.len() <= LONGEST, "a text of {} bytes, more than {LONGEST}", text.len());
     ensure!(!text.contains(char::is_control), "a control character in {text:?}");
@@ -72,7 +72,7 @@ pub(crate) fn check_text(text: &str) -> Result<()> {
 /// Reads rows from CSV.
 ///
 /// # Errors
-/// When the file cannot be read or has no header, when a field is longer than 1000 bytes or holds a control character, or
+/// When the file cannot be read or has no header, when a field is longer than 16,000 bytes or holds a control character, or
 /// when a row is not a `T`: the error names the line.
 pub fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let bytes = read_file(path)?;

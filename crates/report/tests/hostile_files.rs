@@ -287,7 +287,7 @@ fn rows_that_would_be_counted_wrongly_are_refused() -> Result<()> {
     for classes in ["1-2-3", "0-0-0-0-0-0-0-0-0-0", "1-2-3-4-5-6-7-8-9-NaN", "1-2-3-4-5-6-7-8-9-10-11"] {
         refused(&[SampleRow { classes: Some(classes.into()), ..row() }], "not ten counts")?;
     }
-    refused(&[SampleRow { sampler: "x".repeat(1001), ..row() }], "line 2: a text of 1001 bytes")?;
+    refused(&[SampleRow { sampler: "x".repeat(16_001), ..row() }], "line 2: a text of 16001 bytes")?;
     refused(&[SampleRow { run: "a\nb".into(), ..row() }], "control character in \"a\\nb\"")?;
     let many: Vec<SampleRow> = (0..10_001).map(|seed| SampleRow { seed, ..row() }).collect();
     refused(&many, "10001 rows, more than 10000")?;

@@ -13,11 +13,11 @@ options! {
         /// How much fresh noise a step takes: 0 (none) to 1 (as much as Ho 2020)
         eta: f64 = 1.0, Domain::Number(0.0, 1.0);
         /// D is clamped to ± this; inf for no clamp
-        clamp: f64 = f64::INFINITY, Domain::PositiveOrInfinite;
+        clamp: f64 = f64::INFINITY, Domain::Number(1e-3, f64::INFINITY);
         /// No fresh noise where it leaves at most this of the variance of x_t to the rest: 1−ᾱ′−σ² at most this
         floor: f64 = 0.0, Domain::Number(0.0, 1.0);
         /// b: x_t's images are in pixels of [-b,b] [default: the model's]
-        scale: f64 = 1.0, Domain::Positive;
+        scale: f64 = 1.0, Domain::Number(1e-3, 1e3);
     }
 }
 

@@ -14,11 +14,11 @@ options! {
         /// Order of the step that is taken; the one that it is held against is one lower
         order: usize = 3, Domain::Whole(2, 3);
         /// Relative tolerance
-        rtol: f64 = 0.05, Domain::Positive;
+        rtol: f64 = 0.05, Domain::Number(1e-12, 1e3);
         /// Absolute tolerance
-        atol: f64 = 0.0078, Domain::Positive;
+        atol: f64 = 0.0078, Domain::Number(1e-12, 1e3);
         /// The first step, in ln σ
-        h_init: f64 = 0.05, Domain::Positive;
+        h_init: f64 = 0.05, Domain::Number(1e-3, 10.0);
         /// The controller's proportional part
         pcoeff: f64 = 0.0, Domain::Number(0.0, 10.0);
         /// Its integral part

@@ -11,7 +11,7 @@ options! {
     pub struct DpmppSde {
         fresh_noise;
         /// Where between the ends in ln σ a step looks
-        r: f64 = 0.5, Domain::Positive;
+        r: f64 = 0.5, Domain::Number(0.01, 1.0);
     }
 }
 

@@ -90,8 +90,10 @@ const SPACING: OptionInfo = OptionInfo {
 };
 
 impl Setting {
-    /// Steps where none are given.
-    pub const STEPS: usize = 20;
+    /// A label's letters, at most.
+    pub const LONGEST_LABEL: usize = 120;
+    /// Noise levels of spacing=list, at most: more would not fit into a field of a table.
+    pub const MOST_LISTED: usize = 500;
 
     /// A sampler with `steps` of the notebook's σ steps: ρ 7, from 80 to 0.01. Of a sampler that finds its own steps, from 80 to 0.01.
     pub fn notebook(sampler: impl Into<Sampler>, steps: usize) -> Self {
@@ -173,7 +175,13 @@ impl Setting {
             Levels::Steps => setting,
             Levels::Range => Self { sigma_steps: ends(setting.sigma_steps), ..setting },
         };
-        setting.sigmas(model)?;
+        if setting.sigmas(model)?.len() > Self::MOST_LISTED && spacing.name == "list" {
+            return Err(SettingError::Value {
+                name: "sigmas".into(),
+                value: "…".into(),
+                domain: format!("at most {} noise levels", Self::MOST_LISTED),
+            });
+        }
         Ok(setting)
     }
 
@@ -183,9 +191,19 @@ impl Setting {
         self.write(|_| true)
     }
 
-    /// The text without what is at its default, the steps bare: `heun 20 s_churn=0.5`. It parses back too, for a model whose default
-    /// σ_max is 80 and whose scale is 1.
+    /// The text without what is at its default, the steps bare: `heun 20 s_churn=0.5`. Of a long one the beginning, and a hash of the
+    /// whole; others parse back too, for a model whose default σ_max is 80 and whose scale is 1.
     pub fn label(&self) -> String {
+        let label = self.whole_label();
+        if label.len() <= Self::LONGEST_LABEL {
+            return label;
+        }
+        let mut hasher = FnvHasher::default();
+        hasher.write(label.as_bytes());
+        format!("{}..{:016x}", &label[..Self::LONGEST_LABEL - 18], hasher.finish())
+    }
+
+    fn whole_label(&self) -> String {
         let default =
             Self { sampler: (self.sampler.info().default)(), sigma_steps: (self.spacing().default)() };
         let mut at_default = default.pairs();
@@ -196,7 +214,7 @@ impl Setting {
 
     /// What of the label is said of the noise levels, as in `20 steps, sigma_max=10`.
     pub fn levels_label(&self) -> String {
-        let label = self.label();
+        let label = self.whole_label();
         let words = label.split(' ').skip(1).filter_map(|word| match word.split_once('=') {
             None => Some(format!("{word} steps")),
             Some((name, _)) if name == SPACING.name || has(self.spacing().options, name) => {
@@ -207,17 +225,9 @@ impl Setting {
         words.collect::<Vec<_>>().join(", ")
     }
 
-    /// The label as the part of a file's name: `heun_20_s_churn=0.5`; of a long one the beginning, and a hash of the whole. Settings that
-    /// differ have files that differ.
+    /// The label as the part of a file's name: `heun_20_s_churn=0.5`. Settings that differ have files that differ.
     pub fn file_name(&self) -> String {
-        const LONGEST: usize = 150;
-        let name = self.label().replace(' ', "_");
-        if name.len() <= LONGEST {
-            return name;
-        }
-        let mut hasher = FnvHasher::default();
-        hasher.write(name.as_bytes());
-        format!("{}_{:016x}", &name[..LONGEST - 17], hasher.finish())
+        self.label().replace(' ', "_")
     }
 
     /// The noise levels for a model, from σ_max down.
@@ -346,11 +356,12 @@ fn parse_value(option: &OptionInfo, text: &str) -> Result<Value, SettingError> {
     let value = match option.domain {
         Domain::Whole(..) => Value::Integer(text.parse().map_err(|_| wrong())?),
         Domain::Names(_) => Value::String(text.to_string()),
-        Domain::List(_) => {
-            let numbers: Result<Vec<f64>, _> = text.split(',').map(str::parse).collect();
+        Domain::List(..) => {
+            let numbers: Result<Vec<f64>, _> = text.split(',').map(|part| part.trim().parse()).collect();
             Value::Array(numbers.map_err(|_| wrong())?.into_iter().map(Value::Float).collect())
         }
-        _ => Value::Float(text.parse().map_err(|_| wrong())?),
+        // −0 is 0.
+        _ => Value::Float(text.parse::<f64>().map_err(|_| wrong())? + 0.0),
     };
     if allows(option.domain, &value) { Ok(value) } else { Err(wrong()) }
 }
@@ -358,10 +369,8 @@ fn parse_value(option: &OptionInfo, text: &str) -> Result<Value, SettingError> {
 fn allows(domain: Domain, value: &Value) -> bool {
     match (domain, value) {
         (Domain::Number(from, to), Value::Float(v)) => (from..=to).contains(v),
-        (Domain::Positive, Value::Float(v)) => *v > 0.0 && v.is_finite(),
-        (Domain::PositiveOrInfinite, Value::Float(v)) => *v > 0.0,
-        (Domain::List(most), Value::Array(all)) => {
-            all.iter().all(|v| v.as_float().is_some_and(|v| v > 0.0 && v <= most))
+        (Domain::List(from, to), Value::Array(all)) => {
+            all.iter().all(|v| v.as_float().is_some_and(|v| (from..=to).contains(&v)))
         }
         (Domain::Whole(from, to), Value::Integer(v)) => {
             u64::try_from(*v).is_ok_and(|v| (from..=to).contains(&v))

@@ -17,8 +17,7 @@ fn value(option: &OptionInfo) -> BoxedStrategy<String> {
     };
     match option.domain {
         Domain::Number(from, to) => number(from..to.min(100.0)),
-        Domain::Positive | Domain::PositiveOrInfinite => number(0.1..50.0),
-        Domain::List(_) => falling().boxed(),
+        Domain::List(..) => falling().boxed(),
         Domain::Whole(from, to) => (from..=to.min(40)).prop_map(|v| v.to_string()).boxed(),
         Domain::Names(names) => prop::sample::select(names).prop_map(str::to_string).boxed(),
         other => unreachable!("no option is {other}"),
@@ -70,7 +69,9 @@ proptest! {
         if let Ok(other) = Setting::parse(&setting.text(), &Preconditioning::lesson_eps(true)) {
             prop_assert_eq!(other, setting.clone());
         }
-        prop_assert_eq!(Setting::parse(&setting.label(), &edm()).unwrap(), setting);
+        if setting.label().len() < Setting::LONGEST_LABEL {
+            prop_assert_eq!(Setting::parse(&setting.label(), &edm()).unwrap(), setting);
+        }
     }
 
     #[test]
@@ -84,7 +85,7 @@ proptest! {
                 }
                 prop_assert!(!name.contains('/'));
             }
-            prop_assert!(setting.file_name().len() <= 150);
+            prop_assert!(setting.file_name().len() <= Setting::LONGEST_LABEL);
         }
     }
 }
@@ -133,11 +134,11 @@ fn what_is_wrong_is_named() {
         ("heun steps=20 20", "\"20\", word 3"),
         ("heun steps=20 churn", "\"churn\", word 3"),
         ("heun steps=20 steps=30", "steps is given twice"),
-        ("heun steps=0", "steps=0 is impossible: give a whole number, 1 to 1000000"),
+        ("heun steps=0", "steps=0 is impossible: give a whole number, 1 to 10000"),
         ("heun steps=1.5", "steps=1.5"),
         ("heun steps=1000000000000", "steps=1000000000000"),
         ("heun steps=", "steps="),
-        ("heun rho=-1", "rho=-1 is impossible: give a number above 0"),
+        ("heun rho=-1", "rho=-1 is impossible: give 0.001 to 1000"),
         ("heun sigma_max=1e300", "sigma_max=1e300"),
         ("lms order=5", "order=5 is impossible: give a whole number, 1 to 4"),
         ("euler_ancestral eta=nan", "eta=nan"),
@@ -157,6 +158,10 @@ fn what_is_wrong_is_named() {
         ("heun s_noise=inf", "s_noise=inf is impossible: give 0 to 1000"),
         ("ddim scale=inf", "scale=inf"),
         ("dpmpp_sde r=inf", "r=inf"),
+        ("heun rho=1e300", "rho=1"),
+        ("heun sigma_min=1e-40", "sigma_min=1e-40 is impossible: give 0.000001 to 1000000"),
+        ("euler spacing=list sigmas=1,1e-100", "sigmas=1,1e-100"),
+        ("ddim scale=1e-30", "scale=1e-30"),
         ("dpm_adaptive accept_safety=2", "accept_safety=2 is impossible: give 0 to 1"),
         ("dpm_adaptive rtol=inf", "rtol=inf"),
     ] {

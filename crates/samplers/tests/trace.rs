@@ -105,7 +105,7 @@ fn bad_input_is_refused_in_one_line() -> Result<()> {
     for (input, option, complaint) in [
         ("in", "--setting=heun steps=0", "steps=0"),
         ("in", "--setting=heun rho=-7", "rho=-7"),
-        ("in", "--setting=heun sigma_min=80", "0 < sigma_min < sigma_max"),
+        ("in", "--setting=heun sigma_min=80", "<= sigma_min < sigma_max"),
         ("in", "--setting=heun sigma_max=inf", "sigma_max=inf"),
         ("in", "--setting=heun churn=1", "no option \"churn\""),
         ("in", "--setting=hein", "did you mean heun?"),

@@ -198,11 +198,11 @@ impl NoiseSchedule {
                 if !(0.0 < beta_min
                     && beta_min <= beta_max
                     && beta_max < 1.0
-                    && (2..=100_000).contains(&steps)) =>
+                    && (2..=10_000).contains(&steps)) =>
             {
                 error(format!(
                     "linear_beta beta_min={beta_min} beta_max={beta_max} steps={steps}: it needs 0 < beta_min <= \
-                     beta_max < 1 and 2 to 100000 steps"
+                     beta_max < 1 and 2 to 10000 steps"
                 ))
             }
             Self::Vp { beta_d, beta_min }
@@ -238,8 +238,8 @@ impl NoiseSchedule {
         let beta = move |i: usize| from + (to - from) * i as f64 / (steps - 1) as f64;
         (0..steps).scan(0.0, move |minus_ln_alpha_bar, i| {
             *minus_ln_alpha_bar -= (-beta(i)).ln_1p();
-            // σ² = 1/ᾱ − 1.
-            Some(minus_ln_alpha_bar.exp_m1().ln() / 2.0)
+            // σ² = 1/ᾱ − 1 = (1 − ᾱ)/ᾱ, whose logarithm is finite where 1/ᾱ is not.
+            Some((*minus_ln_alpha_bar + (-(-*minus_ln_alpha_bar).exp_m1()).ln()) / 2.0)
         })
     }
 

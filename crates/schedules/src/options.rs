@@ -17,16 +17,12 @@ pub struct OptionInfo {
 pub enum Domain {
     /// A number from `.0` to `.1`, both included; ∞ only where the latter is.
     Number(f64, f64),
-    /// A finite number above 0.
-    Positive,
-    /// A number above 0, or ∞.
-    PositiveOrInfinite,
     /// A whole number from `.0` to `.1`, both included.
     Whole(u64, u64),
     /// One of these names.
     Names(&'static [&'static str]),
-    /// Numbers above 0, at most `.0`.
-    List(f64),
+    /// Numbers from `.0` to `.1`.
+    List(f64, f64),
 }
 
 impl std::fmt::Display for Domain {
@@ -34,11 +30,9 @@ impl std::fmt::Display for Domain {
         match self {
             Self::Number(from, to) if to.is_infinite() => write!(f, "{from} or more"),
             Self::Number(from, to) => write!(f, "{from} to {to}"),
-            Self::Positive => write!(f, "a number above 0"),
-            Self::PositiveOrInfinite => write!(f, "a number above 0, or inf"),
             Self::Whole(from, to) => write!(f, "a whole number, {from} to {to}"),
             Self::Names(names) => write!(f, "{}", names.join(" or ")),
-            Self::List(most) => write!(f, "numbers above 0, at most {most}, as in 80,10,1"),
+            Self::List(from, to) => write!(f, "numbers from {from} to {to}, as in 80,10,1"),
         }
     }
 }

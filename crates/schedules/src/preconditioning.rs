@@ -169,15 +169,15 @@ impl Preconditioning {
     pub fn check(&self) -> Result<(), ScheduleError> {
         self.schedule.check()?;
         let impossible = |what: String| Err(ScheduleError(what));
-        if !(self.scale.is_finite() && self.scale > 0.0) {
-            return impossible(format!("scale {} is impossible: give a number above 0", self.scale));
+        if !(1e-3..=1e3).contains(&self.scale) {
+            return impossible(format!("scale {} is impossible: give 0.001 to 1000", self.scale));
         }
         match self.prediction {
-            Prediction::Edm { sigma_data, .. } if !(sigma_data.is_finite() && sigma_data > 0.0) => {
-                impossible(format!("sigma_data {sigma_data} is impossible: give a number above 0"))
+            Prediction::Edm { sigma_data, .. } if !(1e-3..=1e3).contains(&sigma_data) => {
+                impossible(format!("sigma_data {sigma_data} is impossible: give 0.001 to 1000"))
             }
-            Prediction::Edm { mean, .. } if !mean.is_finite() => {
-                impossible(format!("mean {mean} is impossible: give a finite number"))
+            Prediction::Edm { mean, .. } if !(-10.0..=10.0).contains(&mean) => {
+                impossible(format!("mean {mean} is impossible: give -10 to 10"))
             }
             Prediction::Edm { .. } | Prediction::Ve {} if self.scale != 1.0 => {
                 impossible(format!("scale {}: edm and ve have pixels of [-1,1], so scale 1", self.scale))

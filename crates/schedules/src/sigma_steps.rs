@@ -89,8 +89,10 @@ registry! {
 }
 
 impl SigmaSteps {
-    /// More steps would not fit into memory beside the images.
-    pub const MOST: usize = 1_000_000;
+    /// More steps than this take hours, and change nothing any more.
+    pub const MOST: usize = 10_000;
+    /// Below this σ, noise is less than the rounding of pixels in f32.
+    pub const SMALLEST_SIGMA: f64 = 1e-6;
     /// Beyond this σ, x is nothing but noise many times over, and its squares leave f32.
     pub const LARGEST_SIGMA: f64 = 1e6;
 
@@ -114,8 +116,7 @@ impl SigmaSteps {
         if let Some(i) = sigmas.windows(2).position(|pair| !falls(pair)) {
             let (name, from, to) = (self.name(), sigmas[i], sigmas[i + 1]);
             return impossible(format!(
-                "the noise levels of {name} do not fall from {from} to {to} at step {}: give fewer steps, or other \
-                 options than {}",
+                "the noise levels of {name} do not fall from {from} to {to} at step {}: give other options than {}",
                 i + 1,
                 self.given()
             ));
@@ -139,7 +140,7 @@ impl SigmaSteps {
                 format!("rho={rho} steps={steps}")
             }
             Self::List(ListedSteps { sigmas }) => format!("sigmas={sigmas:?}"),
-            _ => "these".to_string(),
+            _ => "these, or fewer steps".to_string(),
         }
     }
 }
@@ -147,6 +148,9 @@ impl SigmaSteps {
 fn impossible<T>(what: String) -> Result<T, ScheduleError> {
     Err(ScheduleError(what))
 }
+
+/// What ρ may be: at 1,000 the steps are exponential to a hundredth.
+const RHO: Domain = Domain::Number(1e-3, 1e3);
 
 /// [`options!`] of a spacing between σ_max and σ_min, which it takes both, as many steps as are asked for.
 macro_rules! between {
@@ -158,9 +162,9 @@ macro_rules! between {
                 steps: usize = 20, Domain::Whole(1, SigmaSteps::MOST as u64);
                 $($own)*
                 /// The smallest σ above 0
-                sigma_min: f64 = 0.01, Domain::Positive;
+                sigma_min: f64 = 0.01, Domain::Number(SigmaSteps::SMALLEST_SIGMA, SigmaSteps::LARGEST_SIGMA);
                 /// The σ to begin with [default: the schedule's largest, at most 80]
-                sigma_max: f64 = 80.0, Domain::Number(0.0, SigmaSteps::LARGEST_SIGMA);
+                sigma_max: f64 = 80.0, Domain::Number(SigmaSteps::SMALLEST_SIGMA, SigmaSteps::LARGEST_SIGMA);
             }
         }
 
@@ -190,11 +194,12 @@ fn even(
 
 fn check_between(steps: usize, sigma_min: f64, sigma_max: f64) -> Result<(), ScheduleError> {
     check_steps(steps, 1)?;
-    if sigma_min > 0.0 && sigma_min < sigma_max && sigma_max.is_finite() {
+    if sigma_min >= SigmaSteps::SMALLEST_SIGMA && sigma_min < sigma_max && sigma_max.is_finite() {
         return Ok(());
     }
     impossible(format!(
-        "sigma_min={sigma_min} sigma_max={sigma_max} is impossible: both must be finite and 0 < sigma_min < sigma_max"
+        "sigma_min={sigma_min} sigma_max={sigma_max} is impossible: both must be finite and {} <= sigma_min < sigma_max",
+        SigmaSteps::SMALLEST_SIGMA
     ))
 }
 
@@ -206,17 +211,17 @@ fn check_steps(steps: usize, least: usize) -> Result<(), ScheduleError> {
 }
 
 fn check_rho(rho: f64) -> Result<(), ScheduleError> {
-    if rho.is_finite() && rho > 0.0 {
-        return Ok(());
+    match RHO {
+        Domain::Number(from, to) if (from..=to).contains(&rho) => Ok(()),
+        domain => impossible(format!("rho={rho} is impossible: give {domain}")),
     }
-    impossible(format!("rho={rho} is impossible: give a number above 0"))
 }
 
 between! {
     /// Even in σ^(1/ρ) (Karras 2022, eq. 5).
     pub struct KarrasSteps {
         /// Curvature of the σ steps of karras [default: 7] and polyexponential [default: 1]
-        rho: f64 = 7.0, Domain::Positive;
+        rho: f64 = 7.0, RHO;
     }
 }
 
@@ -244,7 +249,7 @@ between! {
     /// Even in (ln σ)'s range to the power ρ (k-diffusion's `get_sigmas_polyexponential`); at ρ 1 they are exponential.
     pub struct PolyexponentialSteps {
         /// Curvature of the σ steps of karras [default: 7] and polyexponential [default: 1]
-        rho: f64 = 1.0, Domain::Positive;
+        rho: f64 = 1.0, RHO;
     }
 }
 
@@ -307,7 +312,7 @@ between! {
         /// C₁ of iddpm's steps
         c1: f64 = 0.001, Domain::Number(1e-9, 1.0);
         /// C₂ of iddpm's steps
-        c2: f64 = 0.008, Domain::Positive;
+        c2: f64 = 0.008, Domain::Number(1e-6, 10.0);
         /// j₀ of iddpm's steps
         j0: usize = 8, Domain::Whole(0, 998);
     }
@@ -367,7 +372,7 @@ options! {
     /// These, which go down.
     pub struct ListedSteps {
         /// The noise levels of spacing=list
-        sigmas: Vec<f64> = vec![], Domain::List(SigmaSteps::LARGEST_SIGMA);
+        sigmas: Vec<f64> = vec![], Domain::List(SigmaSteps::SMALLEST_SIGMA, SigmaSteps::LARGEST_SIGMA);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The distribution of noise levels in training, and how errors at each of them count.
 
-use crate::{NoiseSchedule, Preconditioning, ScheduleError};
+use crate::{NoiseSchedule, Preconditioning, ScheduleError, SigmaSteps};
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 use std::f64::consts::PI;
@@ -83,19 +83,23 @@ impl TrainingNoise {
     /// One line that names the value and what it may be.
     pub fn check(&self) -> Result<(), ScheduleError> {
         match *self {
+            // Squares of σ must stay in f32.
             Self::LogNormal { p_mean, p_std }
-                if !(p_mean.is_finite() && p_std.is_finite() && p_std > 0.0) =>
+                if !((-10.0..=10.0).contains(&p_mean) && p_std > 0.0 && p_std <= 5.0) =>
             {
                 Err(ScheduleError(format!(
-                    "p_mean {p_mean} and p_std {p_std}: p_std must be above 0, both finite"
+                    "p_mean {p_mean} and p_std {p_std}: p_mean must be -10 to 10, p_std above 0 and at most 5"
                 )))
             }
             Self::LogUniform { sigma_min, sigma_max }
-                if !(sigma_min >= Self::SMALLEST_SIGMA && sigma_min < sigma_max && sigma_max.is_finite()) =>
+                if !(sigma_min >= Self::SMALLEST_SIGMA
+                    && sigma_min < sigma_max
+                    && sigma_max <= SigmaSteps::LARGEST_SIGMA) =>
             {
                 Err(ScheduleError(format!(
-                    "log_uniform sigma_min={sigma_min} sigma_max={sigma_max}: it needs {} <= sigma_min < sigma_max, both finite",
-                    Self::SMALLEST_SIGMA
+                    "log_uniform sigma_min={sigma_min} sigma_max={sigma_max}: it needs {} <= sigma_min < sigma_max <= {}",
+                    Self::SMALLEST_SIGMA,
+                    SigmaSteps::LARGEST_SIGMA
                 )))
             }
             _ => Ok(()),

@@ -8,6 +8,7 @@ use elucidate_lab::run::program::CommandLine;
 use elucidate_lab::train::model::newest;
 use elucidate_lab::train::noise_level;
 use elucidate_report::RunRecord;
+use elucidate_schedules::SigmaSteps;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -47,7 +48,10 @@ impl Options {
     /// # Errors
     /// When a value is impossible.
     pub fn check(&self) -> Result<()> {
-        ensure!(self.steps != Some(0), "--steps 0 is impossible: give at least 1");
+        let (least, most) = (2, SigmaSteps::MOST);
+        if let Some(steps) = self.steps {
+            ensure!((least..=most).contains(&steps), "--steps {steps} is impossible: give {least} to {most}");
+        }
         Ok(())
     }
 

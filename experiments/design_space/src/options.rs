@@ -88,10 +88,13 @@ impl DesignOptions {
             (None, Prediction::Ve {}) => parse_choice("training_noise", "log_uniform")?,
             (None, _) => TrainingNoise::UniformTime {},
         };
-        training_noise.check()?;
+        training_noise.check().context("--training-noise")?;
         let preconditioning =
             Preconditioning { prediction, schedule, scale: self.data_scale, told_time: !self.no_time };
-        preconditioning.check()?;
+        schedule.check().with_context(|| given("schedule", &self.schedule))?;
+        preconditioning.check().with_context(|| {
+            format!("{} with --data-scale {}", given("prediction", &self.prediction), self.data_scale)
+        })?;
         let Self { stratified, loss_weight, .. } = *self;
         Ok(Choices { preconditioning, training_noise, stratified, loss_weight })
     }

@@ -407,7 +407,7 @@ impl ScoringSettings {
     fn check(&self) -> Result<()> {
         let Self { samples, seeds, test_images, .. } = *self;
         ensure!(samples > 7, "--samples {samples} is too few: KID's four chunks need at least 8");
-        ensure!(seeds > 0, "--seeds 0 is impossible: give at least 1");
+        ensure!((1..=1000).contains(&seeds), "--seeds {seeds} is impossible: give 1 to 1000");
         ensure!(
             (2..=10_000).contains(&test_images),
             "--test-images {test_images} is impossible: give 2 to 10000"

@@ -184,7 +184,7 @@ fn load<T: Serialize + DeserializeOwned + PartialEq>(
                 theirs == *own,
                 "{}: it was trained with {}; give the same options",
                 given(),
-                training.own
+                what_differs(&training.own, &serde_json::to_value(own)?)
             );
             run.settings.training = training.settings.training;
         }
@@ -196,6 +196,17 @@ fn load<T: Serialize + DeserializeOwned + PartialEq>(
     describe(run, &dir.join(WEIGHTS), &weights)?;
     run.describe(own)?;
     Ok((config, weights))
+}
+
+/// What `theirs` holds and `ours` does not, as `option value`.
+fn what_differs(theirs: &Value, ours: &Value) -> String {
+    let Value::Object(options) = theirs else { return theirs.to_string() };
+    let differ = |(name, value): &(&String, &Value)| ours.get(name) != Some(value);
+    let of_option = |(name, value): (&String, &Value)| match value {
+        Value::Object(_) => what_differs(value, &ours[name]),
+        _ => format!("{name} {value}"),
+    };
+    options.iter().filter(differ).map(of_option).collect::<Vec<_>>().join(", ")
 }
 
 /// Writes down which weights are sampled.
