@@ -10,8 +10,11 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
-/// Where this checkout keeps the pretrained weights.
+/// Where the checkout that this was built from keeps the pretrained weights: `just train-classifier` writes them there.
 pub const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/classifier.safetensors");
+
+/// The pretrained weights.
+static PRETRAINED: &[u8] = include_bytes!("../weights/classifier.safetensors");
 
 /// The ten classes of Fashion-MNIST (Xiao 2017), in the order of their labels.
 pub const CLASSES: [&str; 10] = [
@@ -48,6 +51,14 @@ pub struct Classifier {
 }
 
 impl Classifier {
+    /// With the pretrained weights, which are in the program.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn pretrained(device: &Device) -> Result<Self> {
+        Self::from_bytes(PRETRAINED, device).context("the classifier that is in this program")
+    }
+
     /// Reads the weights from a safetensors file, of any float type.
     ///
     /// # Errors
@@ -56,9 +67,12 @@ impl Classifier {
         let bytes = files::read(path).with_context(|| {
             format!("cannot read the classifier {}; `just train-classifier` makes it", path.display())
         })?;
-        let model =
-            parse(&bytes, device).with_context(|| format!("{} is not the classifier", path.display()))?;
-        Ok(Self { model, device: device.clone(), sha256: format!("{:x}", Sha256::digest(&bytes)) })
+        Self::from_bytes(&bytes, device).with_context(|| format!("{} is not the classifier", path.display()))
+    }
+
+    fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self> {
+        let sha256 = format!("{:x}", Sha256::digest(bytes));
+        Ok(Self { model: parse(bytes, device)?, device: device.clone(), sha256 })
     }
 
     /// SHA-256 of the file of weights, in hexadecimal.

@@ -7,7 +7,7 @@ use crate::scored::{ScoredRun, check_comparable};
 use crate::summary::{Estimate, Figure, Summary};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// A row of a comparison: what `other` has more than `base`. `…_low` and `…_high` are the ends of 95 % intervals of one model's
 /// sampling; another training is not in them.
@@ -114,9 +114,29 @@ pub fn compare_runs(runs: &[ScoredRun]) -> Result<Vec<Difference>> {
                 ),
             }
         }
-        ensure!(differences.len() > before, "{} and {} have no setting in common", base.name(), run.name());
+        let sampled = |d: &Difference| !d.setting.starts_with("real");
+        ensure!(
+            differences[before..].iter().any(sampled),
+            "{} and {} have no setting in common but real images",
+            base.name(),
+            run.name()
+        );
     }
     Ok(differences)
+}
+
+/// The settings that not all of the runs have, real images excepted, each with those that have it: what [`compare_runs`] leaves
+/// out of some or all pairs.
+pub fn left_out(runs: &[ScoredRun]) -> Vec<String> {
+    let mut having: BTreeMap<(String, usize), Vec<String>> = BTreeMap::new();
+    for run in runs {
+        for summary in Summary::all(run.rows.iter().filter(|row| !row.is_real())) {
+            let setting = (summary.first().label(), summary.first().n);
+            having.entry(setting).or_default().push(run.name());
+        }
+    }
+    let partial = having.into_iter().filter(|(_, names)| names.len() < runs.len());
+    partial.map(|((label, n), names)| format!("{label}, {n} samples: only in {}", names.join(", "))).collect()
 }
 
 /// Every setting of a run, real images excepted, against the one that is called `base`, or against its first one. Settings

@@ -1,6 +1,6 @@
 //! Files of a run: written beside their place first, then renamed.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use atomic_write_file::AtomicWriteFile;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,20 +63,44 @@ pub fn is_there(path: &Path) -> bool {
 ///
 /// # Errors
 /// When it is longer than 16,000 bytes or holds a control character.
-pub(crate) fn check_text(text: &str) -> Result<()> {
+pub fn check_text(text: &str) -> Result<()> {
     ensure!(text.len() <= LONGEST, "a text of {} bytes, more than {LONGEST}", text.len());
     ensure!(!text.contains(char::is_control), "a control character in {text:?}");
     Ok(())
 }
 
-/// Reads rows from CSV.
+/// Reads rows from CSV: as this project writes it, or as pandas and spreadsheets write it again, whole numbers as `100.0` and columns
+/// added. What is in columns that a `T` does not have is passed over with a warning.
 ///
 /// # Errors
 /// When the file cannot be read or has no header, when a field is longer than 16,000 bytes or holds a control character, or
-/// when a row is not a `T`: the error names the line.
-pub fn read_csv<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+/// when a row is not a `T`: the error names the line and the column.
+pub fn read_csv<T: Serialize + DeserializeOwned + Default>(path: &Path) -> Result<Vec<T>> {
     let bytes = read_file(path)?;
-    parse_csv(&bytes).with_context(|| format!("{} is damaged or of another kind", path.display()))
+    let message = || format!("{} is damaged or of another kind", path.display());
+    let rows = parse_csv(&bytes).with_context(message)?;
+    let unknown = unknown_columns::<T>(path)?;
+    if !unknown.is_empty() {
+        tracing::warn!("{} has columns that are passed over: {}", path.display(), unknown.join(", "));
+    }
+    Ok(rows)
+}
+
+/// The columns of a CSV that a `T` does not have.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn unknown_columns<T: Serialize + Default>(path: &Path) -> Result<Vec<String>> {
+    // Columns that had another name in an older schema.
+    const OLDER: [&str; 1] = ["kid_std_err"];
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.serialize(T::default())?;
+    let row = writer.into_inner().map_err(|error| error.into_error())?;
+    let known = csv::Reader::from_reader(row.as_slice()).headers()?.clone();
+    let bytes = read_file(path)?;
+    let header = csv::Reader::from_reader(bytes.as_slice()).headers()?.clone();
+    let is_known = |name: &str| OLDER.contains(&name) || known.iter().any(|column| column == name);
+    Ok(header.iter().filter(|name| !is_known(name)).map(str::to_string).collect())
 }
 
 fn parse_csv<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>> {
@@ -86,16 +110,37 @@ fn parse_csv<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>> {
     check_fields(&header)?;
     let mut rows = vec![];
     for record in reader.records() {
-        let record = record?;
+        let mut record = record?;
         check_fields(&record)?;
-        rows.push(record.deserialize(Some(&header))?);
+        let (position, line) = (record.position().cloned(), line(&record));
+        record = record.iter().map(without_zero_fraction).collect();
+        record.set_position(position);
+        rows.push(record.deserialize(Some(&header)).map_err(|error| in_column(&error, &header, line))?);
     }
     Ok(rows)
 }
 
+/// `100` of `100.0`: so pandas writes the whole numbers of a column in which some are missing.
+fn without_zero_fraction(field: &str) -> &str {
+    let whole = field.strip_suffix(".0").filter(|whole| whole.parse::<i64>().is_ok());
+    whole.unwrap_or(field)
+}
+
+/// The error with the name of the column, where it knows its number.
+fn in_column(error: &csv::Error, header: &csv::StringRecord, line: u64) -> anyhow::Error {
+    let csv::ErrorKind::Deserialize { err, .. } = error.kind() else { return anyhow!("{error}") };
+    match err.field().and_then(|field| header.get(field as usize)) {
+        Some(column) => anyhow!("line {line}, column {column}: {}", err.kind()),
+        None => anyhow!("line {line}: {}", err.kind()),
+    }
+}
+
+fn line(record: &csv::StringRecord) -> u64 {
+    record.position().map_or(1, csv::Position::line)
+}
+
 fn check_fields(record: &csv::StringRecord) -> Result<()> {
-    let line = record.position().map_or(1, csv::Position::line);
-    record.iter().try_for_each(check_text).with_context(|| format!("line {line}"))
+    record.iter().try_for_each(check_text).with_context(|| format!("line {}", line(record)))
 }
 
 /// Writes a value as indented JSON.

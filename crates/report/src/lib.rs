@@ -12,14 +12,15 @@ mod setting;
 mod summary;
 
 pub use charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, ShareTable};
-pub use compare::{Difference, compare_runs, compare_settings, difference_chart};
-pub use files::{is_there, read_csv, read_file, read_json, write_atomically, write_csv, write_json};
+pub use compare::{Difference, compare_runs, compare_settings, difference_chart, left_out};
+pub use files::{
+    check_text, is_there, read_csv, read_file, read_json, unknown_columns, write_atomically, write_csv,
+    write_json,
+};
 pub use grid::{Picture, labelled_rows, picture_grid};
 pub use plots::{
     draw_charts, draw_samples, fid_by_rho, fid_by_sampler, read_curves, save_curves, save_training,
 };
-pub use record::{
-    OtherModel, Resamples, RunRecord, SCHEMA_VERSION, SampleRow, Session, TrainRow, git_revision,
-};
+pub use record::{OtherModel, Resamples, RunRecord, SCHEMA_VERSION, SampleRow, Session, TrainRow};
 pub use scored::{AllResamples, RESAMPLES, ScoredRun, check_comparable, resamples_key};
 pub use summary::{Basis, Estimate, Figure, Summary};

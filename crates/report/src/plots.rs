@@ -81,8 +81,7 @@ const CURVES: &[Curves] = &[
 ];
 
 /// A point of a chart as its CSV holds it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Point {
     series: String,
     #[serde(default)]

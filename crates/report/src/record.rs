@@ -5,7 +5,6 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 /// The version of run.json and of the CSVs beside it that this program writes; it reads older ones too. 2 added the
 /// columns of samples.csv behind `variant`, `role` and `std_err` of the charts' CSVs, and rows of more than one seed. 3
@@ -19,7 +18,6 @@ const LARGEST: f64 = 1e100;
 /// A row of samples.csv: one setting and seed. Enough to repeat the measurement and to refuse a comparison of unlike
 /// things. Options that a sampler does not have are empty; so is what a run of an older version did not measure.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct SampleRow {
     pub experiment: String,
@@ -153,8 +151,7 @@ pub(crate) fn class_counts(classes: &str) -> Option<[f64; 10]> {
 }
 
 /// A row of train.csv: one epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct TrainRow {
     pub epoch: usize,
@@ -181,9 +178,12 @@ pub struct RunRecord {
     pub command_line: Vec<String>,
     /// Every option, after the preset filled in what was not given.
     pub options: serde_json::Value,
+    /// Where it was begun, seen from its folder: the paths of the command line begin there.
+    #[serde(default)]
+    pub working_folder: Option<String>,
     /// The run's seed.
     pub seed: u64,
-    /// The commit, with `-dirty` behind it where files differed.
+    /// The commit of the program, with `-dirty` behind it where files differed.
     pub git_revision: String,
     /// Versions of what matters, by name.
     pub versions: BTreeMap<String, String>,
@@ -272,19 +272,5 @@ impl RunRecord {
             check_text(text).with_context(|| format!("{} is damaged", path.display()))?;
         }
         Ok(record)
-    }
-}
-
-/// The commit of the folder that the process runs in, with `-dirty` behind it where files differ from it; "unknown"
-/// where there is no repository or no git.
-pub fn git_revision() -> String {
-    let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
-    };
-    match (git(&["rev-parse", "HEAD"]), git(&["status", "--porcelain", "--untracked-files=no"])) {
-        (Some(revision), Some(changes)) if changes.is_empty() => revision,
-        (Some(revision), _) => format!("{revision}-dirty"),
-        _ => "unknown".to_string(),
     }
 }

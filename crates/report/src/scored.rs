@@ -5,7 +5,7 @@ use crate::record::{Resamples, RunRecord, SampleRow};
 use crate::summary::Summary;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The most rows of samples.csv: each takes seconds to measure.
 const MOST_ROWS: usize = 10_000;
@@ -28,6 +28,8 @@ pub struct ScoredRun {
     pub record: RunRecord,
     /// The rows of samples.csv.
     pub rows: Vec<SampleRow>,
+    /// What tells it from others of the same experiment and run.
+    place: Option<String>,
 }
 
 impl ScoredRun {
@@ -42,13 +44,49 @@ impl ScoredRun {
         let mut rows = read_csv(&path)?;
         check_rows(&rows).with_context(|| format!("{} is damaged", path.display()))?;
         attach_resamples(run, &mut rows)?;
-        Ok(Self { record, rows })
+        Ok(Self { record, rows, place: None })
     }
 
-    /// What charts and tables call it: experiment and run.
-    pub fn name(&self) -> String {
-        format!("{}/{}", self.record.experiment, self.record.run)
+    /// Reads several runs, and tells those of one name apart by the folders that they are in.
+    ///
+    /// # Errors
+    /// As [`ScoredRun::read`], and when a folder is given twice.
+    pub fn read_all(folders: &[PathBuf]) -> Result<Vec<Self>> {
+        let mut runs: Vec<Self> = folders.iter().map(|folder| Self::read(folder)).collect::<Result<_>>()?;
+        let paths: Vec<PathBuf> =
+            folders.iter().map(|folder| folder.canonicalize()).collect::<Result<_, _>>()?;
+        let mut seen = HashSet::new();
+        for (folder, path) in folders.iter().zip(&paths) {
+            ensure!(seen.insert(path), "{} is given twice", folder.display());
+        }
+        let names: Vec<String> = runs.iter().map(Self::name).collect();
+        for i in 0..runs.len() {
+            let alike: Vec<&PathBuf> =
+                (0..runs.len()).filter(|&j| names[j] == names[i]).map(|j| &paths[j]).collect();
+            runs[i].place = (alike.len() > 1).then(|| differing_part(&paths[i], &alike));
+        }
+        Ok(runs)
     }
+
+    /// What charts and tables call it: experiment and run, and where several have these, where it is.
+    pub fn name(&self) -> String {
+        let place = self.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
+        format!("{}/{}{place}", self.record.experiment, self.record.run)
+    }
+}
+
+/// The shortest part of `path`, from its end, in which it differs from each other one of `paths`, less what all of them end with.
+fn differing_part(path: &Path, paths: &[&PathBuf]) -> String {
+    let parts = |path: &Path| -> Vec<String> {
+        path.components().rev().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
+    };
+    let (ours, all): (_, Vec<Vec<String>>) = (parts(path), paths.iter().map(|path| parts(path)).collect());
+    let common = (0..ours.len()).take_while(|&i| all.iter().all(|other| other.get(i) == ours.get(i))).count();
+    let tail = |parts: &[String], length: usize| parts.get(common..common + length).map(<[String]>::to_vec);
+    let unique =
+        |length: &usize| all.iter().filter(|other| tail(other, *length) == tail(&ours, *length)).count() == 1;
+    let length = (1..=ours.len() - common).find(unique).unwrap_or(ours.len() - common);
+    ours[common..common + length].iter().rev().cloned().collect::<Vec<_>>().join("/")
 }
 
 /// Gives each row what the bootstrap drew for it, where that was kept.
@@ -76,6 +114,9 @@ fn attach_resamples(run: &Path, rows: &mut [SampleRow]) -> Result<()> {
 /// Refuses rows that can be neither compared nor drawn, and those that would count a seed twice.
 fn check_rows(rows: &[SampleRow]) -> Result<()> {
     ensure!(rows.len() <= MOST_ROWS, "{} rows, more than {MOST_ROWS}", rows.len());
+    if let Some((i, column, values)) = incomparable(rows) {
+        bail!("row {} differs from the first in {column} ({} and {})", i + 1, values[0], values[1]);
+    }
     for (i, row) in rows.iter().enumerate() {
         row.check().with_context(|| format!("row {}", i + 1))?;
     }
@@ -93,6 +134,23 @@ fn check_rows(rows: &[SampleRow]) -> Result<()> {
 /// # Errors
 /// One line that names both runs, the column in which they differ and what it holds.
 pub fn check_comparable(runs: &[ScoredRun]) -> Result<()> {
+    let firsts: Vec<(&ScoredRun, &SampleRow)> =
+        runs.iter().filter_map(|run| Some((run, run.rows.first()?))).collect();
+    let rows: Vec<SampleRow> = firsts.iter().map(|(_, row)| (*row).clone()).collect();
+    if let Some((i, column, values)) = incomparable(&rows) {
+        bail!(
+            "{} and {} cannot be compared: they differ in {column} ({} and {})",
+            firsts[0].0.name(),
+            firsts[i].0.name(),
+            values[0],
+            values[1]
+        );
+    }
+    Ok(())
+}
+
+/// The first row whose figures cannot be compared with those of row 0, the column in which they differ, and what it holds there.
+fn incomparable(rows: &[SampleRow]) -> Option<(usize, &'static str, [String; 2])> {
     let columns = |row: &SampleRow| {
         [
             ("classifier_sha256", row.classifier_sha256.clone()),
@@ -100,20 +158,14 @@ pub fn check_comparable(runs: &[ScoredRun]) -> Result<()> {
             ("n_real", row.n_real.to_string()),
         ]
     };
-    let mut rows = runs.iter().flat_map(|run| run.rows.iter().map(|row| (run.name(), row)));
-    let Some((first_name, first)) = rows.next() else { return Ok(()) };
-    for (name, row) in rows {
-        for ((column, ours), (_, theirs)) in columns(first).into_iter().zip(columns(row)) {
-            if theirs != ours {
-                bail!(
-                    "{first_name} and {name} cannot be compared: they differ in {column} ({} and {})",
-                    shortened(&ours),
-                    shortened(&theirs)
-                );
-            }
-        }
-    }
-    Ok(())
+    let first = columns(rows.first()?);
+    rows.iter().enumerate().find_map(|(i, row)| {
+        let pairs = first.iter().zip(columns(row));
+        let differing = pairs.into_iter().find(|((_, ours), (_, theirs))| ours != theirs);
+        differing.map(|((column, ours), (_, theirs))| {
+            (i, *column, [shortened(ours).to_string(), shortened(&theirs).to_string()])
+        })
+    })
 }
 
 /// Enough of a checksum to tell it from another.

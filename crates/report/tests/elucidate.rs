@@ -9,7 +9,7 @@ use elucidate_report::{
     AllResamples, Resamples, Role, RunRecord, SampleRow, Series, TrainRow, draw_samples, read_csv,
     resamples_key, save_curves, save_training, write_csv, write_json,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ fn rows(heun: &[f64], euler: &[f64]) -> Vec<SampleRow> {
     [of("heun", heun), of("euler", euler)].concat()
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Found {
     setting: String,
     basis: String,
@@ -160,6 +160,107 @@ fn settings_of_one_run_are_compared_with_one_of_them() -> Result<()> {
     let (found, _) = compare(dir.path(), &[&a], &["--against", "euler 20"])?;
     assert_eq!((found[0].setting.as_str(), found[0].fid_difference), ("heun 20", 9.5));
     refuses(&[&a], &["--against", "lms 20"], "has no setting \"lms 20\": it has heun 20; euler 20");
+    Ok(())
+}
+
+#[test]
+fn runs_of_one_name_are_told_apart_by_where_they_are() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let rows = rows(&[100.0, 101.0], &[90.0, 91.5]);
+    let a = run(&dir.path().join("here"), "run", &rows)?;
+    let b = run(&dir.path().join("there"), "run", &rows)?;
+    let (_, text) = compare(dir.path(), &[&a, &b], &[])?;
+    assert!(text.contains("compared with 23_karras/run (here)") && text.contains("23_karras/run (there)"));
+    let c = dir.path().join("there/23_karras/copy");
+    fs::create_dir_all(&c)?;
+    for file in ["run.json", "samples.csv"] {
+        fs::copy(b.join(file), c.join(file))?;
+    }
+    let (_, text) = compare(dir.path(), &[&b, &c], &[])?;
+    assert!(text.contains("23_karras/run (run)") && text.contains("23_karras/run (copy)"), "{text}");
+    refuses(&[&a, &a], &[], "is given twice");
+    Ok(())
+}
+
+#[test]
+fn settings_that_some_runs_lack_are_told_of_and_real_images_alone_are_no_comparison() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let real = SampleRow { sampler: "real".into(), ..sample_row() };
+    let all = rows(&[100.0, 101.0], &[90.0, 91.5]);
+    let heun: Vec<SampleRow> = all[..2].iter().cloned().chain([real.clone()]).collect();
+    let euler: Vec<SampleRow> = all[2..].iter().cloned().chain([real]).collect();
+    let (a, b) = (run(dir.path(), "a", &all)?, run(dir.path(), "b", &heun)?);
+    let (_, text) = compare(dir.path(), &[&a, &b], &[])?;
+    assert!(text.contains("euler 20, 2048 samples: only in 23_karras/a"), "{text}");
+    let c = run(dir.path(), "c", &euler)?;
+    refuses(&[&b, &c], &[], "have no setting in common but real images");
+    Ok(())
+}
+
+#[test]
+fn tables_that_pandas_wrote_again_are_read() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let a = run(dir.path(), "a", &rows(&[100.0, 101.0], &[90.0, 91.5]))?;
+    let before = compare(dir.path(), &[&a], &[])?.1;
+    // Whole numbers of columns with gaps have a fraction; somebody took notes.
+    let table = a.join("samples.csv");
+    let text = fs::read_to_string(&table)?;
+    let again: Vec<String> = text
+        .lines()
+        .enumerate()
+        .map(|(i, line)| match i {
+            0 => format!("{line},notes"),
+            _ => format!("{},good one", line.replacen(",20,39,", ",20.0,39.0,", 1)),
+        })
+        .collect();
+    assert!(again[1].contains(",20.0,39.0,"));
+    fs::write(&table, again.join("\n"))?;
+    let output = elucidate().arg("compare").arg(&a).arg("--out").arg(dir.path().join("c")).assert().success();
+    let (stdout, stderr) = (&output.get_output().stdout, &output.get_output().stderr);
+    let of_c = String::from_utf8_lossy(stdout).replace("/c.", "/comparison.");
+    assert_eq!(of_c, before);
+    assert!(String::from_utf8_lossy(stderr).contains("samples.csv has columns that are passed over: notes"));
+    fs::write(&table, again.join("\n").replacen(",20.0,", ",twenty,", 1))?;
+    refuses(&[&a], &[], "line 2, column steps");
+    Ok(())
+}
+
+#[test]
+fn rows_of_one_file_are_held_against_each_other() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut all = rows(&[100.0, 101.0], &[90.0, 91.5]);
+    all[3].n_real = 5000;
+    let a = run(dir.path(), "a", &all)?;
+    refuses(&[&a], &[], "row 4 differs from the first in n_real (10000 and 5000)");
+    Ok(())
+}
+
+#[test]
+fn a_table_that_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let a = run(dir.path(), "a", &rows(&[100.0, 101.0], &[90.0, 91.5]))?;
+    let shell = |redirection: &str| {
+        let mut command = std::process::Command::new("sh");
+        let line = format!(
+            "'{}' compare '{}' --out '{}' {redirection}",
+            env!("CARGO_BIN_EXE_elucidate"),
+            a.display(),
+            dir.path().join("c").display()
+        );
+        command.args(["-c", &line]).output()
+    };
+    let full = shell("> /dev/full")?;
+    assert_eq!(full.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&full.stderr).starts_with("error: cannot write to stdout"));
+    assert!(shell(">&-")?.status.code().is_some_and(|code| code <= 1));
+    // Nobody reads the error: no panic, which would end with 101.
+    assert_eq!(shell("--against nothing 2>&-")?.status.code(), Some(1));
+    let with_backtrace = shell("--against nothing 2>&1; RUST_BACKTRACE=1; export RUST_BACKTRACE")?;
+    let mut verbose = elucidate();
+    verbose.env("RUST_BACKTRACE", "1").arg("compare").arg(&a).args(["--against", "nothing"]);
+    verbose.arg("--out").arg(dir.path().join("c"));
+    let verbose = verbose.assert().failure().get_output().stderr.clone();
+    assert_eq!(String::from_utf8_lossy(&with_backtrace.stdout), String::from_utf8_lossy(&verbose));
     Ok(())
 }
 

@@ -219,7 +219,12 @@ fn names_that_look_like_paths_lead_nowhere() -> Result<()> {
         ["plots", "compare", "plot-rho", "plot-samplers", "--out"].map(Path::new);
     assert!(elucidate(&[plots, &run])?);
     assert!(elucidate(&[compare, &run, out_is, &out.join("comparison")])?);
-    assert!(elucidate(&[compare, &run, &run, out_is, &out.join("comparison")])?);
+    let twin = dir.path().join("twin");
+    fs::create_dir(&twin)?;
+    for file in ["run.json", "samples.csv"] {
+        fs::copy(run.join(file), twin.join(file))?;
+    }
+    assert!(elucidate(&[compare, &run, &twin, out_is, &out.join("comparison")])?);
     assert!(elucidate(&[plot_rho, &run, out_is, &out.join("rho.png")])?);
     assert!(elucidate(&[plot_samplers, &run, out_is, &out.join("samplers.png")])?);
     let files = |folder: &Path| -> Result<Vec<String>> {
@@ -228,7 +233,7 @@ fn names_that_look_like_paths_lead_nowhere() -> Result<()> {
         names.sort();
         Ok(names)
     };
-    assert_eq!(files(dir.path())?, ["out", "results"]);
+    assert_eq!(files(dir.path())?, ["out", "results", "twin"]);
     assert_eq!(files(&dir.path().join("results"))?, ["experiment"]);
     assert_eq!(files(&dir.path().join("results/experiment"))?, ["run"]);
     assert_eq!(files(&out)?, ["comparison.csv", "comparison.png", "rho.png", "samplers.png"]);
@@ -295,13 +300,13 @@ fn rows_that_would_be_counted_wrongly_are_refused() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let path = dir.path().join("samples.csv");
     write_csv(&path, &[row()])?;
-    fs::write(&path, fs::read_to_string(&path)?.replacen(",rho,", ",rhp,", 1))?;
-    assert!(!outcome(read_csv::<SampleRow>(&path), "unknown field `rhp`")?);
+    fs::write(&path, fs::read_to_string(&path)?.replacen(",fid,", ",fig,", 1))?;
+    assert!(!outcome(read_csv::<SampleRow>(&path), "line 2: missing field `fid`")?);
     fs::write(
         &path,
         "epoch,step,images,lr,train_loss,test_loss,images_per_second,seconds\n1,1,1,x,1,1,1,1\n",
     )?;
-    assert!(!outcome(read_csv::<TrainRow>(&path), "line: 2")?);
+    assert!(!outcome(read_csv::<TrainRow>(&path), "line 2, column lr: ")?);
     fs::write(&path, "")?;
     assert!(!outcome(
         read_csv::<SampleRow>(&path),

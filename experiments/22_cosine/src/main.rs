@@ -21,13 +21,14 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::run::program::main(run)
+    elucidate_lab::run::program::main(elucidate_lab::git_revision!(), run)
 }
 
 fn run(options: &Options) -> Result<()> {
     let choices = Choices::lesson_eps(true);
     let preconditioning = choices.preconditioning;
     let own_settings = options.own.or(vec![], &preconditioning)?;
+    model::check_checkpoint(&options.run, Options::EXPERIMENT, &NoOwnOptions {})?;
     let (mut run, own) = Run::begin(&options.run, Options::EXPERIMENT, NoOwnOptions {}, |_| ())?;
     let objective = Objective::new(&run, choices);
 

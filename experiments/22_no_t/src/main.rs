@@ -6,7 +6,7 @@ mod options;
 
 use along::Trace;
 use anyhow::{Context, Result};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use ddim::{DdimSetting, EpsModel, draw_ddim};
 use elucidate_lab::evaluate::draw::Described;
 use elucidate_lab::evaluate::score::{Keep, Table};
@@ -24,12 +24,16 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::run::program::main(run)
+    elucidate_lab::run::program::main(elucidate_lab::git_revision!(), run)
 }
 
 fn run(options: &Options) -> Result<()> {
     options.check()?;
     let (cosine_dir, noise_pred_dir) = options.models()?;
+    model::check_other(&cosine_dir, "22_cosine", "--cosine")?;
+    NoiseLevelModel::load(&noise_pred_dir, &Device::Cpu)
+        .with_context(|| format!("--noise-pred {}", noise_pred_dir.display()))?;
+    model::check_checkpoint(&options.run, Options::EXPERIMENT, &NoOwnOptions {})?;
     let (mut run, own) = Run::begin(&options.run, Options::EXPERIMENT, NoOwnOptions {}, |_| ())?;
     let steps = options.steps(run.settings.preset);
 
@@ -72,7 +76,7 @@ fn run(options: &Options) -> Result<()> {
         sample(run, &mut table, without_t, &clamped_within(steps, 1.1), n)
     })?;
     run.phase("variants of the fix", |run| {
-        let n = run.settings.scoring.samples.div_ceil(4).max(12);
+        let n = run.settings.scoring.samples.div_ceil(4).max(8);
         variants(steps).iter().try_for_each(|setting| sample(run, &mut table, without_t, setting, n))?;
         // Whose fault it is where the fix fails: the same estimates for the model that is told the time.
         table.sample(run, &OfCosine(mended(steps, 1.0)), n, keep, |streams, progress| {

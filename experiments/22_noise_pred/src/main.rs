@@ -5,6 +5,7 @@ mod figures;
 mod options;
 
 use anyhow::{Context, Result};
+use candle_core::Device;
 use data::{NoisedData, Target};
 use elucidate_core::params::{Params, Tensors, frozen};
 use elucidate_lab::run::Run;
@@ -15,6 +16,7 @@ use elucidate_lab::train::recipe::{Recipe, train};
 use elucidate_report::write_csv;
 use figures::{Errors, Predictions};
 use options::{Options, channels, preset};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::info;
 
@@ -22,11 +24,17 @@ use tracing::info;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::run::program::main(run)
+    elucidate_lab::run::program::main(elucidate_lab::git_revision!(), run)
 }
 
 fn run(options: &Options) -> Result<()> {
     options.check()?;
+    let reader = |dir: &PathBuf, device: &Device| {
+        NoiseLevelModel::load(dir, device).with_context(|| format!("--checkpoint {}", dir.display()))
+    };
+    if let Some(dir) = &options.run.checkpoint {
+        reader(dir, &Device::Cpu)?;
+    }
     let (mut run, own) = Run::begin(&options.run, Options::EXPERIMENT, NoOwnOptions {}, preset)?;
     let data = NoisedData::new(&run);
 
@@ -46,8 +54,7 @@ fn run(options: &Options) -> Result<()> {
 
     // The model on logit ᾱ: trained here, or made before.
     let logit_model = match &options.run.checkpoint {
-        Some(dir) => NoiseLevelModel::load(dir, &run.device)
-            .with_context(|| format!("--checkpoint {}", dir.display()))?,
+        Some(dir) => reader(dir, &run.device)?,
         None => match NoiseLevelModel::saved(&mut run)? {
             Some(model) => model,
             None => {

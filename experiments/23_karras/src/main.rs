@@ -22,12 +22,13 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::run::program::main(run)
+    elucidate_lab::run::program::main(elucidate_lab::git_revision!(), run)
 }
 
 fn run(options: &Options) -> Result<()> {
     options.edm.check()?;
     let own_settings = options.own.or(vec![], &options.edm.choices().preconditioning)?;
+    model::check_checkpoint(&options.run, Options::EXPERIMENT, &options.edm)?;
     let (mut run, edm) = Run::begin(&options.run, Options::EXPERIMENT, options.edm.clone(), preset)?;
     let objective = Objective::new(&run, edm.choices());
     let preconditioning = objective.choices.preconditioning;
@@ -76,7 +77,7 @@ fn run(options: &Options) -> Result<()> {
             nearest_training_images(run, &drawn.images)
         })?;
         run.phase("FID by rho", |run| {
-            let n = run.settings.scoring.samples.div_ceil(2);
+            let n = run.settings.scoring.samples.div_ceil(2).max(8);
             let settings = rho_settings(run.settings.preset);
             settings.iter().try_for_each(|setting| sample(run, &mut table, setting, n, Keep::default()))
         })?;

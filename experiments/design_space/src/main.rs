@@ -20,7 +20,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    elucidate_lab::run::program::main(run)
+    elucidate_lab::run::program::main(elucidate_lab::git_revision!(), run)
 }
 
 fn run(options: &Options) -> Result<()> {
@@ -29,6 +29,7 @@ fn run(options: &Options) -> Result<()> {
     let heun = options.run.preset.unwrap_or(Preset::Quick).steps(20);
     let heun = Setting::parse(&format!("heun {heun}"), &preconditioning)?;
     let settings = options.own.or(vec![heun], &preconditioning)?;
+    model::check_checkpoint(&options.run, Options::EXPERIMENT, &choices)?;
     let (mut run, choices) = Run::begin(&options.run, Options::EXPERIMENT, choices, |_| ())?;
     let objective = Objective::new(&run, choices);
 

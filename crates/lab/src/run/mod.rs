@@ -6,7 +6,7 @@ pub mod program;
 pub mod progress;
 
 use self::options::{RunOptions, Settings};
-use self::program::can_be_resumed;
+use self::program::{can_be_resumed, git_revision};
 use self::progress::LogWriter;
 use crate::evaluate::draw::Batches;
 use anyhow::{Context, Result, bail, ensure};
@@ -15,7 +15,7 @@ use elucidate_core::data::FashionMnist;
 use elucidate_core::files::delete_unfinished;
 use elucidate_core::rng::Streams;
 use elucidate_metrics::Classifier;
-use elucidate_report::{RunRecord, SCHEMA_VERSION, Session, git_revision, write_json};
+use elucidate_report::{RunRecord, SCHEMA_VERSION, Session, check_text, write_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -48,6 +48,7 @@ impl RunFolder {
     /// When the folder holds something or cannot be made.
     pub fn create(out: Option<&Path>, experiment: &str, label: &str) -> Result<Self> {
         if let Some(out) = out {
+            check_text(&out.to_string_lossy()).with_context(|| format!("--out {out:?}"))?;
             ensure_free(out)?;
             fs::create_dir_all(out).with_context(|| unwritable(out))?;
             let folder = Self::open(out)?;
@@ -112,6 +113,13 @@ impl RunFolder {
     pub fn name(&self) -> String {
         let full = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
         full.file_name().map_or_else(|| "run".to_string(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// The folder of the process, as seen from this one.
+    fn seen_from_it(&self) -> Option<String> {
+        let (here, root) =
+            (std::env::current_dir().ok()?.canonicalize().ok()?, self.root.canonicalize().ok()?);
+        Some(pathdiff::diff_paths(here, root)?.to_string_lossy().into_owned())
     }
 
     /// The folder itself.
@@ -207,7 +215,10 @@ impl Run {
             None => (Settings::resolve(options, device.is_cuda(), preset)?, own, None),
         };
         let data = FashionMnist::load(options.data_dir.as_deref())?;
-        let classifier = Classifier::load(Path::new(elucidate_metrics::WEIGHTS), &device)?;
+        let classifier = match &options.classifier {
+            Some(path) => Classifier::load(path, &device).context("--classifier")?,
+            None => Classifier::pretrained(&device)?,
+        };
         let session = session(&device, threads);
         let (folder, record) = match stopped {
             Some((folder, mut record)) => {
@@ -226,6 +237,7 @@ impl Run {
                 let record = RunRecord {
                     experiment: experiment.to_string(),
                     run: folder.name(),
+                    working_folder: folder.seen_from_it(),
                     options,
                     seed: settings.seed,
                     data_source: from_here(&data.source),
@@ -344,7 +356,7 @@ fn stopped_run<T: DeserializeOwned>(
 
 fn session(device: &Device, threads: usize) -> Session {
     let device = if device.is_cuda() { "cuda" } else { "cpu" }.to_string();
-    Session { started: now(), git_revision: git_revision(), threads, device, cpu: cpu() }
+    Session { started: now(), git_revision: git_revision().to_string(), threads, device, cpu: cpu() }
 }
 
 /// The record of a run that begins in this session.

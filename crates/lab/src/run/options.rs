@@ -60,7 +60,7 @@ macro_rules! filled_in_by_presets {
         $(#[$of_given])*
         #[derive(Debug, Clone, Default, Args)]
         pub struct $given {
-            $( $(#[doc = $help])+ #[arg(long, $($arg)*)] pub $field: Option<$type>, )*
+            $( $(#[doc = $help])+ #[arg(long, allow_negative_numbers = true, $($arg)*)] pub $field: Option<$type>, )*
         }
 
         impl $all {
@@ -198,6 +198,10 @@ pub struct RunOptions {
     /// FASHION_MNIST_DIR, else data/fashion-mnist, else where Debian's package installs it]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+
+    /// Score with this classifier, a safetensors file that `just train-classifier` made [default: the one in the program]
+    #[arg(long, value_name = "FILE")]
+    pub classifier: Option<PathBuf>,
 
     /// The run's folder [default: results/EXPERIMENT/PRESET-TIME]
     #[arg(long, value_name = "DIR")]
@@ -364,7 +368,10 @@ impl TrainingSettings {
 
     fn check_network(&self) -> Result<()> {
         let Self { blocks, layers_per_block, attention: Levels(attention), attention_head_dim, .. } = self;
-        ensure!(*layers_per_block > 0, "--layers-per-block 0 is impossible: give at least 1");
+        ensure!(
+            (1..=16).contains(layers_per_block),
+            "--layers-per-block {layers_per_block} is impossible: give 1 to 16"
+        );
         ensure!(
             !blocks.is_empty() && blocks.len() <= 6,
             "--blocks needs one to six levels: a 32×32 image can be halved five times"
@@ -409,8 +416,8 @@ impl ScoringSettings {
         ensure!(samples > 7, "--samples {samples} is too few: KID's four chunks need at least 8");
         ensure!((1..=1000).contains(&seeds), "--seeds {seeds} is impossible: give 1 to 1000");
         ensure!(
-            (2..=10_000).contains(&test_images),
-            "--test-images {test_images} is impossible: give 2 to 10000"
+            (8..=10_000).contains(&test_images),
+            "--test-images {test_images} is impossible: give 8, for KID's four chunks, to 10000"
         );
         Ok(())
     }

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Parser};
 use elucidate_report::RunRecord;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -25,18 +25,43 @@ pub trait CommandLine: Parser {
 const BESIDE_RESUME: [&str; 6] =
     ["resume", "device", "threads", "sampling_batch_size", "data_dir", "checkpoint_minutes"];
 
+/// The commit that a program was built from, with `-dirty` behind it where files differed from it; "unknown" where there was no
+/// repository. A macro, since it is to be asked where the program itself is built.
+#[macro_export]
+macro_rules! git_revision {
+    () => {
+        $crate::git_version::git_version!(
+            args = ["--always", "--abbrev=40", "--exclude=*", "--dirty=-dirty"],
+            fallback = "unknown"
+        )
+    };
+}
+
+static REVISION: OnceLock<&'static str> = OnceLock::new();
+
+/// The revision that [`main`] was told.
+pub(crate) fn git_revision() -> &'static str {
+    REVISION.get().copied().unwrap_or("unknown")
+}
+
 /// Runs an experiment with the options of this process's command line; with `--resume` those of the command that began
 /// the run. Ends with 0; with 1 after one line on stderr that says what went wrong; or with 130 or 143 after one that says
-/// how to go on, where SIGINT or SIGTERM came.
-pub fn main<O: CommandLine>(run: impl FnOnce(&O) -> Result<()>) -> ExitCode {
+/// how to go on, where SIGINT or SIGTERM came. `revision` is what the macro `git_revision!` says of the program.
+pub fn main<O: CommandLine>(revision: &'static str, run: impl FnOnce(&O) -> Result<()>) -> ExitCode {
+    REVISION.get_or_init(|| revision);
     let result = options::<O>().and_then(|options| options.as_ref().map_or(Ok(()), run));
     let Err(error) = result else { return ExitCode::SUCCESS };
     let (word, code) = match interrupted(&error) {
         Some(interrupted) => ("stopped", ExitCode::from(interrupted.exit_code())),
         None => ("error", ExitCode::FAILURE),
     };
-    eprintln!("{word}: {}{}", one_line(&error), how_to_go_on(&error));
+    say(&format!("{word}: {}{}", one_line(&error), how_to_go_on(&error)));
     code
+}
+
+/// A line on stderr. Where that is closed, nobody reads it: no reason to panic.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// The signal that an error tells of. candle hands on its text and not its type.
@@ -86,6 +111,7 @@ fn options<O: CommandLine>() -> Result<Option<O>> {
     let resumed = || format!("--resume {}", root.display());
     let record =
         RunRecord::read(&root).with_context(|| format!("{}: it is not a run's folder", resumed()))?;
+    go_to_where_it_began(given.run_options(), &record).with_context(resumed)?;
     ensure!(
         record.experiment == O::EXPERIMENT,
         "{}: it is a run of {}, not of {}",
@@ -94,11 +120,11 @@ fn options<O: CommandLine>() -> Result<Option<O>> {
         O::EXPERIMENT
     );
     if record.finished.is_some() {
-        eprintln!(
+        say(&format!(
             "{} is finished already: --checkpoint {} samples its model anew",
             root.display(),
             root.join("model").display()
-        );
+        ));
         return Ok(None);
     }
     let mut begun = O::try_parse_from(&record.command_line).map_err(|error| {
@@ -121,6 +147,25 @@ fn options<O: CommandLine>() -> Result<Option<O>> {
         ..recorded.clone()
     };
     Ok(Some(begun))
+}
+
+/// Makes the folder where the run began that of the process, for the paths of its command line; those of this one still lead where they
+/// led.
+fn go_to_where_it_began(given: &mut RunOptions, record: &RunRecord) -> Result<()> {
+    let (Some(root), Some(working)) = (&mut given.resume, &record.working_folder) else { return Ok(()) };
+    *root = root.canonicalize()?;
+    if let Some(dir) = &mut given.data_dir {
+        *dir = std::path::absolute(&dir)?;
+    }
+    let began = root.join(working);
+    if !began.is_dir() {
+        return Ok(());
+    }
+    std::env::set_current_dir(&began).with_context(|| format!("cannot go to {}", began.display()))?;
+    if let Ok(inside) = root.strip_prefix(began.canonicalize()?) {
+        *root = inside.to_path_buf();
+    }
+    Ok(())
 }
 
 /// Ends the process where an option stands beside --resume that would make another run of it.

@@ -6,7 +6,7 @@ use crate::train::objective::Objective;
 use crate::train::recipe::{Recipe, train};
 use crate::train::uncertainty::Uncertainty;
 use anyhow::{Context, Result, ensure};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use elucidate_core::files;
 use elucidate_core::params::{Tensors, frozen};
 use elucidate_core::unet::{UNet2DConfig, UNet2DModel, WEIGHTS, load_model, save_model};
@@ -62,6 +62,55 @@ pub fn obtain<T: Serialize + DeserializeOwned + PartialEq>(
     Ok((config, model))
 }
 
+/// The folder of a model, `given` on the command line: itself, or of a run's folder the model in it.
+pub fn folder(given: &Path) -> PathBuf {
+    let inside = given.join(MODEL);
+    if !given.join("config.json").exists() && inside.is_dir() { inside } else { given.to_path_buf() }
+}
+
+/// Refuses `--checkpoint` where [`obtain`] would, before the run has a folder.
+///
+/// # Errors
+/// When it is no model's folder, or the model is another experiment's, was trained with other options than `own`, or is not for
+/// images of one channel.
+pub fn check_checkpoint<T: Serialize + DeserializeOwned + PartialEq>(
+    options: &RunOptions,
+    experiment: &str,
+    own: &T,
+) -> Result<()> {
+    let Some(dir) = &options.checkpoint else { return Ok(()) };
+    read(dir, experiment, own, &Device::Cpu).map(|_| ()).with_context(|| given("--checkpoint", dir))
+}
+
+/// Refuses the folder of another experiment's model where [`load_other`] would.
+///
+/// # Errors
+/// When it is no model's folder, or the model is of another experiment.
+pub fn check_other(dir: &Path, experiment: &str, option: &str) -> Result<()> {
+    let check = || {
+        check_experiment(&folder(dir), experiment)?;
+        load_grey(&folder(dir), &Device::Cpu)
+    };
+    check().map(|_| ()).with_context(|| given(option, dir))
+}
+
+fn given(option: &str, dir: &Path) -> String {
+    format!("{option} {}", dir.display())
+}
+
+/// The UNet of a folder, which must be for images of one channel.
+fn load_grey(dir: &Path, device: &Device) -> Result<(UNet2DConfig, Tensors)> {
+    let (config, weights) = load_model(dir, device)?;
+    let channels = (config.in_channels, config.out_channels);
+    ensure!(
+        channels == (1, 1),
+        "a model from {} to {} channels, where Fashion-MNIST has one",
+        channels.0,
+        channels.1
+    );
+    Ok((config, weights))
+}
+
 /// The averaged weights of a UNet that was trained on `objective`.
 fn trained(run: &mut Run, config: &UNet2DConfig, objective: &Objective) -> Result<Tensors> {
     let (networks, params) = objective.networks(config)?;
@@ -85,9 +134,9 @@ fn trained(run: &mut Run, config: &UNet2DConfig, objective: &Objective) -> Resul
 /// # Errors
 /// When the folder is damaged, the model is of another experiment, or the run began with another one.
 pub fn load_other(run: &mut Run, dir: &Path, experiment: &str, option: &str) -> Result<UNet2DModel> {
-    let given = || format!("{option} {}", dir.display());
+    let (dir, given) = (&folder(dir), || given(option, dir));
     check_experiment(dir, experiment).with_context(given)?;
-    let (config, weights) = load_model(dir, &run.device).with_context(given)?;
+    let (config, weights) = load_grey(dir, &run.device).with_context(given)?;
     uses(run, experiment, dir, WEIGHTS).with_context(given)?;
     Ok(UNet2DModel::new(&config, frozen(&weights, &run.device))?)
 }
@@ -166,36 +215,47 @@ pub(crate) fn check_experiment(dir: &Path, ours: &str) -> Result<()> {
     Ok(())
 }
 
-/// Loads the model folder `dir` instead of training one. The run's settings become those that it was trained with, and
-/// the experiment's own options must be; of a model that was not trained here nothing is known but its levels.
+/// Loads the model folder `dir` instead of training one. The run's settings become those that it was trained with; of a model
+/// that was not trained here nothing is known but its levels.
 fn load<T: Serialize + DeserializeOwned + PartialEq>(
     run: &mut Run,
     dir: &Path,
     own: &T,
 ) -> Result<(UNet2DConfig, Tensors)> {
-    let given = || format!("--checkpoint {}", dir.display());
-    check_experiment(dir, &run.record.experiment).with_context(given)?;
-    let (config, weights) = load_model(dir, &run.device).with_context(given)?;
-    match config.others.get(TRAINING) {
-        Some(training) => {
-            let training: Training<Value> = serde_json::from_value(training.clone()).with_context(given)?;
-            let theirs: T = serde_json::from_value(training.own.clone()).with_context(given)?;
-            ensure!(
-                theirs == *own,
-                "{}: it was trained with {}; give the same options",
-                given(),
-                what_differs(&training.own, &serde_json::to_value(own)?)
-            );
-            run.settings.training = training.settings.training;
-        }
+    let read = read(dir, &run.record.experiment, own, &run.device);
+    let (config, weights, trained) = read.with_context(|| given("--checkpoint", dir))?;
+    match trained {
+        Some(settings) => run.settings.training = settings.training,
         None => {
             run.settings.training.blocks.clone_from(&config.block_out_channels);
             (run.settings.training.epochs, run.settings.training.batch_size) = (0, 0);
         }
     }
-    describe(run, &dir.join(WEIGHTS), &weights)?;
+    describe(run, &folder(dir).join(WEIGHTS), &weights)?;
     run.describe(own)?;
     Ok((config, weights))
+}
+
+/// The model in the folder `dir` and, where it was trained here, the settings that it was trained with: by `experiment`, with the
+/// options `own`.
+fn read<T: Serialize + DeserializeOwned + PartialEq>(
+    dir: &Path,
+    experiment: &str,
+    own: &T,
+    device: &Device,
+) -> Result<(UNet2DConfig, Tensors, Option<Settings>)> {
+    let dir = folder(dir);
+    check_experiment(&dir, experiment)?;
+    let (config, weights) = load_grey(&dir, device)?;
+    let Some(training) = config.others.get(TRAINING) else { return Ok((config, weights, None)) };
+    let training: Training<Value> = serde_json::from_value(training.clone())?;
+    let theirs: T = serde_json::from_value(training.own.clone())?;
+    ensure!(
+        theirs == *own,
+        "it was trained with {}; give the same options",
+        what_differs(&training.own, &serde_json::to_value(own)?)
+    );
+    Ok((config, weights, Some(training.settings)))
 }
 
 /// What `theirs` holds and `ours` does not, as `option value`.

@@ -1,7 +1,7 @@
 //! The model that reads the noise level off an image: trained by 22_noise_pred, used by 22_no_t.
 
 use crate::run::Run;
-use crate::train::model::{MODEL, check_experiment, describe, half_precision, saved, training, uses};
+use crate::train::model::{MODEL, check_experiment, describe, folder, half_precision, saved, training, uses};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -101,13 +101,14 @@ impl NoiseLevelModel {
         Ok(model)
     }
 
-    /// Reads a model folder of 22_noise_pred.
+    /// Reads a model folder of 22_noise_pred, or that of a run.
     ///
     /// # Errors
     /// When a file is missing or damaged, or the model is of another experiment; each names the file.
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
-        check_experiment(dir, EXPERIMENT)?;
-        Ok(read(dir, device)?.0)
+        let dir = folder(dir);
+        check_experiment(&dir, EXPERIMENT)?;
+        Ok(read(&dir, device)?.0)
     }
 
     /// The run's own model, where it was trained and saved before the run was stopped.
@@ -115,9 +116,9 @@ impl NoiseLevelModel {
     /// # Errors
     /// When a file is damaged.
     pub fn saved(run: &mut Run) -> Result<Option<Self>> {
-        let Some(folder) = saved(run, WEIGHTS) else { return Ok(None) };
-        let (model, weights) = read(&folder, &run.device)?;
-        describe(run, &folder.join(WEIGHTS), &weights)?;
+        let Some(saved) = saved(run, WEIGHTS) else { return Ok(None) };
+        let (model, weights) = read(&saved, &run.device)?;
+        describe(run, &saved.join(WEIGHTS), &weights)?;
         Ok(Some(model))
     }
 
@@ -127,7 +128,7 @@ impl NoiseLevelModel {
     /// As [`NoiseLevelModel::load`], and when the run began with another model.
     pub fn load_other(run: &mut Run, dir: &Path) -> Result<Self> {
         let model = Self::load(dir, &run.device)?;
-        uses(run, EXPERIMENT, dir, WEIGHTS)?;
+        uses(run, EXPERIMENT, &folder(dir), WEIGHTS)?;
         Ok(model)
     }
 }

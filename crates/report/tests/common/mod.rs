@@ -55,6 +55,7 @@ pub fn record() -> RunRecord {
         experiment: "23_karras".into(),
         run: "quick".into(),
         command_line: vec!["exp".into()],
+        working_folder: Some("../../..".into()),
         options: serde_json::json!({ "seed": 1 }),
         seed: 1,
         git_revision: "abc".into(),

@@ -9,7 +9,7 @@ use elucidate_report::{
     fid_by_rho, fid_by_sampler, is_there, write_csv,
 };
 use rayon::prelude::*;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -70,10 +70,17 @@ struct Picture {
 }
 
 fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .without_time()
+        .init();
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Where stderr is closed nobody reads it: no reason to panic.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -96,7 +103,7 @@ fn run(options: Options) -> Result<()> {
 
 impl Picture {
     fn read(&self) -> Result<Vec<ScoredRun>> {
-        let runs = read(&self.runs)?;
+        let runs = ScoredRun::read_all(&self.runs)?;
         check_comparable(&runs)?;
         Ok(runs)
     }
@@ -104,22 +111,21 @@ impl Picture {
     fn save(&self, default: &str, save: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let path = self.out.clone().unwrap_or_else(|| default.into());
         save(&path)?;
-        say(&path.display().to_string());
-        Ok(())
+        say(&path.display().to_string())
     }
 }
 
 /// Prints a line. Whoever closed the pipe has read enough: that is no failure.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
-}
-
-fn read(runs: &[PathBuf]) -> Result<Vec<ScoredRun>> {
-    runs.iter().map(|run| ScoredRun::read(run)).collect()
+fn say(line: &str) -> Result<()> {
+    let mut stdout = std::io::stdout();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
 }
 
 fn compare(runs: &[PathBuf], against: Option<&str>, out: &Path) -> Result<()> {
-    let runs = read(runs)?;
+    let runs = ScoredRun::read_all(runs)?;
     ensure!(
         against.is_none() || runs.len() == 1,
         "--against names a setting of one run: give one run, or leave it out"
@@ -132,9 +138,8 @@ fn compare(runs: &[PathBuf], against: Option<&str>, out: &Path) -> Result<()> {
     let (csv, png) = (out.with_extension("csv"), out.with_extension("png"));
     write_csv(&csv, &differences)?;
     difference_chart(&differences).save(&png)?;
-    say(&table::text(&runs, &differences));
-    say(&format!("{}\n{}", csv.display(), png.display()));
-    Ok(())
+    say(&table::text(&runs, &differences))?;
+    say(&format!("{}\n{}", csv.display(), png.display()))
 }
 
 fn plots(mut runs: Vec<PathBuf>) -> Result<()> {
@@ -148,10 +153,7 @@ fn plots(mut runs: Vec<PathBuf>) -> Result<()> {
             draw_charts(run)
         })
         .collect::<Result<_>>()?;
-    for path in drawn.iter().flatten() {
-        say(&path.display().to_string());
-    }
-    Ok(())
+    drawn.iter().flatten().try_for_each(|path| say(&path.display().to_string()))
 }
 
 /// Every run's folder in `results`, in the order of their names.

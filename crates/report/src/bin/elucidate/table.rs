@@ -1,7 +1,7 @@
 //! A comparison in the terminal.
 
 use comfy_table::{CellAlignment, Table, presets};
-use elucidate_report::{Difference, RunRecord, ScoredRun};
+use elucidate_report::{Difference, RunRecord, ScoredRun, left_out};
 
 /// What is compared and on what it rests, then a row for each difference.
 pub fn text(runs: &[ScoredRun], differences: &[Difference]) -> String {
@@ -33,6 +33,9 @@ fn notes(runs: &[ScoredRun], differences: &[Difference]) -> Vec<String> {
         if differences.iter().any(|d| d.basis.contains(basis)) {
             notes.push(format!("{basis}: {meaning}"));
         }
+    }
+    if runs.len() > 1 {
+        notes.extend(left_out(runs));
     }
     if differences.iter().any(|d| d.fid_difference_low.is_none() || d.kid_difference_low.is_none()) {
         notes.push(
