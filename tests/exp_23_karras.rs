@@ -5,6 +5,8 @@ mod common;
 use anyhow::{Context, Result};
 use assert_cmd::Command;
 use common::{has_files, refuses};
+use elucidate_core::data::{FashionMnist, PixelRange};
+use elucidate_metrics::{Classifier, fid};
 use elucidate_report::{RunRecord, SampleRow, TrainRow, read_csv, read_json};
 use std::fs;
 use std::path::Path;
@@ -164,7 +166,10 @@ fn impossible_options_are_refused_before_anything_is_written() -> Result<()> {
     for (options, what) in [
         (&["--epochs", "0"][..], "--epochs 0"),
         (&["--samples", "1"], "--samples 1"),
+        (&["--test-images", "5"], "--test-images 5"),
+        (&["--layers-per-block", "100000"], "--layers-per-block 100000"),
         (&["--seeds", "0"], "--seeds 0"),
+        (&["--seeds", "99999999999"], "--seeds 99999999999"),
         (&["--sampling-batch-size", "0"], "--sampling-batch-size 0"),
         (&["--batch-size", "0"], "--batch-size 0"),
         (&["--lr", "-1"], "--lr"),
@@ -178,6 +183,10 @@ fn impossible_options_are_refused_before_anything_is_written() -> Result<()> {
         (&["--checkpoint-minutes", "-1"], "--checkpoint-minutes -1"),
         (&["--checkpoint-minutes", "nan"], "--checkpoint-minutes NaN"),
         (&["--sampler", "heun", "--rho", "0"], "--rho 0"),
+        (&["--sampler", "heun", "--rho", "-1"], "--rho -1"),
+        (&["--sigma-data", "1e-300"], "sigma_data"),
+        (&["--checkpoint", "/nowhere"], "/nowhere"),
+        (&["--classifier", "/nowhere"], "/nowhere"),
         (&["--sampler", "heun", "--sigma-min", "-0.1"], "--sigma-min"),
         (&["--sampler", "heun", "--sigma-max", "1e300"], "--sigma-max"),
         (&["--sampler", "heun", "--sigma-min", "90"], "sigma_min=90"),
@@ -196,15 +205,7 @@ fn impossible_options_are_refused_before_anything_is_written() -> Result<()> {
         (&["--frobnicate"], "--frobnicate"),
         (&["--device", "tpu"], "tpu"),
     ] {
-        let options: Vec<String> = match options {
-            // A minus sign would look like another option.
-            [name, value] if value.starts_with('-') => vec![format!("{name}={value}")],
-            [first @ .., name, value] if value.starts_with('-') => {
-                first.iter().map(ToString::to_string).chain([format!("{name}={value}")]).collect()
-            }
-            other => other.iter().map(ToString::to_string).collect(),
-        };
-        let result = smoke(&out).args(&options).assert().failure();
+        let result = smoke(&out).args(options).assert().failure();
         let stderr = String::from_utf8_lossy(&result.get_output().stderr).into_owned();
         assert!(stderr.starts_with("error:"), "{options:?}: {stderr}");
         assert!(stderr.contains(what), "{options:?}: {stderr}");
@@ -226,6 +227,138 @@ fn missing_and_damaged_files_are_named() -> Result<()> {
     fs::write(dir.path().join("file"), "")?;
     refuses(&mut smoke(&dir.path().join("file/run")), "--out");
     refuses(&mut smoke(dir.path()), "already holds files");
+    refuses(&mut smoke(&dir.path().join("two\nlines")), "--out");
+    assert!(!out.exists());
+    Ok(())
+}
+
+#[test]
+fn the_fewest_samples_and_test_images_end_as_the_others_do() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    for (name, options) in
+        [("samples", ["--samples", "8"]), ("odd", ["--samples", "11"]), ("test", ["--test-images", "8"])]
+    {
+        let out = dir.path().join(name);
+        smoke(&out).args(["--epochs", "1"]).args(options).assert().success();
+        let rows: Vec<SampleRow> = read_csv(&out.join("samples.csv"))?;
+        assert!(rows.iter().any(|row| row.rho == Some(1.0)), "{name} has no sweep of rho");
+        assert!(rows.iter().all(|row| row.kid_bootstrap_std_err.is_some_and(f64::is_finite)), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_run_is_gone_on_with_from_any_folder() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (here, there) = (dir.path().join("here"), dir.path().join("there/below"));
+    fs::create_dir_all(&here)?;
+    fs::create_dir_all(&there)?;
+    // A relative path in the command that began it: that of a model.
+    short(&dir.path().join("here/first")).assert().success();
+    let mut begun = exp();
+    let data = fs::canonicalize(FashionMnist::load(None)?.source)?;
+    begun.current_dir(&here).env("FASHION_MNIST_DIR", &data).args([
+        "--preset",
+        "smoke",
+        "--checkpoint",
+        "first",
+        "--out",
+        "again",
+    ]);
+    begun.args(ONE_SETTING).assert().success();
+    let record: RunRecord = read_json(&here.join("again/run.json"))?;
+    assert_eq!(record.working_folder.as_deref(), Some(".."));
+    let table = fs::read(here.join("again/samples.csv"))?;
+    // As if it had been killed before its last row.
+    let path = here.join("again/run.json");
+    fs::write(&path, serde_json::to_string(&RunRecord { finished: None, ..record })?)?;
+    let whole = String::from_utf8(table)?;
+    let rows: Vec<&str> = whole.lines().collect();
+    fs::write(here.join("again/samples.csv"), rows[..rows.len() - 1].join("\n"))?;
+    let mut resumed = exp();
+    resumed.current_dir(&there).env("FASHION_MNIST_DIR", &data);
+    resumed.args(["--resume", "../../here/again"]).assert().success();
+    let rows: Vec<SampleRow> = read_csv(&here.join("again/samples.csv"))?;
+    assert_eq!(rows.last().map(|row| row.sampler.as_str()), Some("heun"));
+    Ok(())
+}
+
+#[test]
+fn a_table_with_notes_is_gone_on_with_and_kept() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let out = dir.path().join("run");
+    short(&out).assert().success();
+    let record: RunRecord = read_json(&out.join("run.json"))?;
+    fs::write(out.join("run.json"), serde_json::to_string(&RunRecord { finished: None, ..record })?)?;
+    let table = fs::read_to_string(out.join("samples.csv"))?;
+    let noted: Vec<String> = table
+        .lines()
+        .enumerate()
+        .map(|(i, line)| format!("{line},{}", if i == 0 { "notes" } else { "x" }))
+        .collect();
+    fs::write(out.join("samples.csv"), noted.join("\n"))?;
+    exp().arg("--resume").arg(&out).assert().success();
+    assert_eq!(fs::read_to_string(out.join("samples_before_resume.csv"))?, noted.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn a_samples_row_is_that_of_the_samples_that_are_kept() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let out = dir.path().join("run");
+    short(&out).arg("--save-samples").assert().success();
+    let cpu = candle_core::Device::Cpu;
+    let samples = candle_core::safetensors::load(out.join("samples/heun_2.safetensors"), &cpu)?;
+    let record: RunRecord = read_json(&out.join("run.json"))?;
+    let classifier = Classifier::pretrained(&cpu)?;
+    assert_eq!(classifier.sha256(), record.classifier_sha256);
+    let data = FashionMnist::load(None)?;
+    let first: Vec<usize> = (0..128).collect();
+    let real = classifier.features(&data.test.batch(&first, PixelRange::SIGNED, &cpu)?)?;
+    let found = fid(&real, &classifier.features(&samples["samples"])?)?;
+    let row = figures(&out)?.pop().context("a row")?;
+    assert!((found / row.fid - 1.0).abs() < 1e-6, "{found} is not {}", row.fid);
+    Ok(())
+}
+
+#[test]
+fn the_revision_is_that_of_the_program_wherever_it_runs() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let elsewhere = dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere)?;
+    let mut command = exp();
+    command.current_dir(&elsewhere).args(["--preset", "smoke", "--epochs", "1", "--out", "run"]);
+    command.arg("--data-dir").arg(fs::canonicalize(FashionMnist::load(None)?.source)?);
+    command.args(ONE_SETTING).assert().success();
+    let record: RunRecord = read_json(&elsewhere.join("run/run.json"))?;
+    let revision = record.git_revision.trim_end_matches("-dirty");
+    let is_commit = revision.len() == 40 && revision.chars().all(|c| c.is_ascii_hexdigit());
+    assert!(is_commit || revision == "unknown", "{revision}");
+    let here = std::process::Command::new("git").args(["rev-parse", "HEAD"]).output();
+    if here.is_ok_and(|git| git.status.success()) {
+        assert!(is_commit, "{revision}");
+    }
+    Ok(())
+}
+
+/// Its stderr on a terminal, as `script` makes one.
+fn on_a_terminal(out: &Path, environment: &[(&str, &str)]) -> Result<String> {
+    let line =
+        format!("{BINARY} --preset smoke --epochs 1 {} --out {}", ONE_SETTING.join(" "), out.display());
+    let mut command = std::process::Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env_remove("NO_COLOR").env("TERM", "xterm");
+    let output = command.envs(environment.iter().copied()).output()?;
+    assert!(output.status.success());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn colours_and_moving_bars_are_for_terminals_that_have_them() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let colour = "\u{1b}[32m";
+    assert!(on_a_terminal(&dir.path().join("xterm"), &[])?.contains(colour));
+    assert!(!on_a_terminal(&dir.path().join("no"), &[("NO_COLOR", "1")])?.contains(colour));
+    assert!(!on_a_terminal(&dir.path().join("dumb"), &[("TERM", "dumb")])?.contains('\u{1b}'));
     Ok(())
 }
 

@@ -85,6 +85,20 @@ impl Features {
         Ok(Self { columns: self.columns.subcols(0, n).to_owned() })
     }
 
+    /// The samples with these numbers.
+    ///
+    /// # Errors
+    /// When there are fewer than 2.
+    ///
+    /// # Panics
+    /// When a number is too large.
+    pub fn select(&self, samples: &[usize]) -> Result<Self, MetricError> {
+        if samples.len() < 2 {
+            return Err(MetricError::TooFew { found: samples.len(), needed: 2 });
+        }
+        Ok(Self { columns: Mat::from_fn(self.dim(), samples.len(), |i, j| self.columns[(i, samples[j])]) })
+    }
+
     /// # Errors
     /// When `fake` has vectors of another dimension.
     pub(crate) fn check_comparable(&self, fake: &Self) -> Result<(), MetricError> {

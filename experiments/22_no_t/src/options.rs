@@ -32,7 +32,7 @@ pub struct Options {
     pub noise_pred: Option<PathBuf>,
 
     /// Steps of DDIM [default: 100; 10 with the smoke preset]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub steps: Option<usize>,
 }
 

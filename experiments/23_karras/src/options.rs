@@ -1,6 +1,6 @@
 //! The command line of exp-23-karras and the settings that it samples.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, Parser};
 use elucidate_lab::evaluate::one_setting::OneSetting;
 use elucidate_lab::run::options::{Preset, RunOptions, by_name};
@@ -39,7 +39,7 @@ impl CommandLine for Options {
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 pub struct EdmOptions {
     /// The data's standard deviation that the preconditioning assumes, in pixels of [-1,1]
-    #[arg(long, default_value_t = 0.66, value_name = "SIGMA")]
+    #[arg(long, default_value_t = 0.66, value_name = "SIGMA", allow_negative_numbers = true)]
     pub sigma_data: f64,
 
     /// What the network is told of the noise level: sigma itself, as the notebook has it, or EDM's ln(sigma)/4
@@ -71,12 +71,7 @@ impl EdmOptions {
     /// # Errors
     /// When a value is impossible.
     pub fn check(&self) -> Result<()> {
-        let Self { sigma_data, .. } = self;
-        ensure!(
-            sigma_data.is_finite() && *sigma_data > 0.0,
-            "--sigma-data {sigma_data} is impossible: give a number above 0"
-        );
-        Ok(())
+        self.choices().preconditioning.check().with_context(|| format!("--sigma-data {}", self.sigma_data))
     }
 }
 

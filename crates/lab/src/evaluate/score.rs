@@ -17,8 +17,9 @@ use elucidate_metrics::{
 };
 use elucidate_report::{
     AllResamples, Estimate, Figure, Resamples, SampleRow, ScoredRun, Series, Summary, draw_samples,
-    read_curves, resamples_key, save_curves, write_atomically, write_csv,
+    read_curves, resamples_key, save_curves, unknown_columns, write_atomically, write_csv,
 };
+use rand::seq::index;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Instant;
@@ -79,6 +80,18 @@ impl Scorer {
     /// When there are too few images, or their features are not finite.
     pub fn distances(&self, images: &Tensor, seed: u64) -> Result<Distances> {
         self.distances_of(&self.classifier.features(images)?, seed)
+    }
+
+    /// What it does to the floor that the classifier has seen the training images: FID of images `training`, and of as many of one
+    /// half of the test images as there are, both against the other half, which `seed` draws.
+    fn floors_of_halves(&self, training: &Tensor, seed: u64) -> Result<[f64; 2]> {
+        let n = self.real.samples();
+        let mixed = index::sample(&mut Streams::new(seed).stream("halves", 0), n, n).into_vec();
+        let (one, other) = mixed.split_at(n / 2);
+        let held_out = self.real.select(&one[..one.len().min(training.dim(0)?)])?;
+        let training = self.classifier.features(&training.narrow(0, 0, held_out.samples())?)?;
+        let reference = Reference::new(Moments::of(&self.real.select(other)?))?;
+        Ok([reference.fid(&Moments::of(&training))?, reference.fid(&Moments::of(&held_out))?])
     }
 
     fn distances_of(&self, fake: &Features, seed: u64) -> Result<Distances> {
@@ -146,10 +159,15 @@ impl Table {
             table.take_over(run)?;
         }
         run.phase("floor and yardsticks", |run| {
-            let n = run.settings.scoring.samples;
+            let (n, seed) = (run.settings.scoring.samples, run.settings.seed);
             run.settings.sampling_seeds().try_for_each(|seed| {
                 yardsticks::NAMES.iter().try_for_each(|name| table.add_real(run, name, n, seed))
-            })
+            })?;
+            let training = yardsticks::draw(run, "real", n, seed)?;
+            let [training, held_out] = table.scorer.floors_of_halves(&training, seed)?;
+            run.figure("FID of training images against half of the test images", training);
+            run.figure("FID of the other half against it", held_out);
+            Ok(())
         })?;
         Ok(table)
     }
@@ -158,6 +176,12 @@ impl Table {
     fn take_over(&mut self, run: &Run) -> Result<()> {
         let (table, by_n) = (run.folder.path(TABLE), run.folder.path(format!("{FID_BY_N}.csv")));
         if table.exists() {
+            let unknown = unknown_columns::<SampleRow>(&table)?;
+            if !unknown.is_empty() {
+                let kept = run.folder.path("samples_before_resume.csv");
+                std::fs::copy(&table, &kept).with_context(|| format!("cannot write {}", kept.display()))?;
+                info!("{TABLE} is written without {}: {} has all of it", unknown.join(", "), kept.display());
+            }
             self.rows = ScoredRun::read(run.folder.root())?.rows;
             let drawn = |row: &SampleRow| Some((resamples_key(row), row.resamples.clone()?));
             self.resamples = self.rows.iter().filter_map(drawn).collect();

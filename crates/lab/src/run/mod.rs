@@ -7,7 +7,7 @@ pub mod progress;
 
 use self::options::{RunOptions, Settings};
 use self::program::{can_be_resumed, git_revision};
-use self::progress::LogWriter;
+use self::progress::{LogWriter, colours};
 use crate::evaluate::draw::Batches;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, IsTerminal};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -148,10 +148,9 @@ pub fn start_log(folder: &RunFolder) -> Result<()> {
     let path = folder.path(LOG);
     let file = File::options().create(true).append(true).open(&path).with_context(|| unwritable(&path))?;
     let chosen = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let ansi = std::io::stderr().is_terminal();
     let terminal = fmt::layer()
         .with_writer(|| LogWriter)
-        .with_ansi(ansi)
+        .with_ansi(colours())
         .with_target(false)
         .without_time()
         .with_filter(chosen);

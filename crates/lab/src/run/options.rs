@@ -60,7 +60,7 @@ macro_rules! filled_in_by_presets {
         $(#[$of_given])*
         #[derive(Debug, Clone, Default, Args)]
         pub struct $given {
-            $( $(#[doc = $help])+ #[arg(long, allow_negative_numbers = true, $($arg)*)] pub $field: Option<$type>, )*
+            $( $(#[doc = $help])+ #[arg(long, $($arg)*)] pub $field: Option<$type>, )*
         }
 
         impl $all {
@@ -79,39 +79,39 @@ filled_in_by_presets! {
     pub struct TrainingOptions;
 
     /// Passes over the training images
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", allow_negative_numbers = true)]
     epochs: usize,
 
     /// Images in a training step
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", allow_negative_numbers = true)]
     batch_size: usize,
 
     /// Peak learning rate of the one-cycle schedule
-    #[arg(value_name = "RATE")]
+    #[arg(value_name = "RATE", allow_negative_numbers = true)]
     lr: f64,
 
     /// Decay of the exponential moving average of the weights, which sampling uses
-    #[arg(value_name = "DECAY")]
+    #[arg(value_name = "DECAY", allow_negative_numbers = true)]
     ema_decay: f64,
 
     /// The network's channels at each level, as in 32,64,128,256
-    #[arg(value_delimiter = ',', value_name = "CHANNELS")]
+    #[arg(value_delimiter = ',', value_name = "CHANNELS", allow_negative_numbers = true)]
     blocks: Vec<usize>,
 
     /// Residual blocks at each level
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", allow_negative_numbers = true)]
     layers_per_block: usize,
 
     /// Levels with attention, counted from 0, as in 1,2,3; "none" for none
-    #[arg(value_name = "LEVELS")]
+    #[arg(value_name = "LEVELS", allow_negative_numbers = true)]
     attention: Levels,
 
     /// Channels of each attention head
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", allow_negative_numbers = true)]
     attention_head_dim: usize,
 
     /// Train on the first N images only
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", allow_negative_numbers = true)]
     train_images: usize,
 }
 
@@ -122,11 +122,11 @@ filled_in_by_presets! {
     pub struct ScoringOptions;
 
     /// Samples drawn for each setting
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", allow_negative_numbers = true)]
     samples: usize,
 
     /// Score each setting with the sampling noise of N seeds, SEED and those after it [default: 1]
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", allow_negative_numbers = true)]
     #[serde(default = "one_seed")]
     seeds: u64,
 
@@ -136,7 +136,7 @@ filled_in_by_presets! {
     fid_infinity: bool,
 
     /// Test and score against the first N test images only
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", allow_negative_numbers = true)]
     test_images: usize,
 }
 
@@ -166,7 +166,7 @@ pub struct RunOptions {
     pub preset: Option<Preset>,
 
     /// The run's seed: initial weights, data order and all noise
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     pub seed: u64,
 
     /// What the training depends on.
@@ -182,12 +182,12 @@ pub struct RunOptions {
     pub device: DeviceChoice,
 
     /// Threads on the CPU [default: one a core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
 
     /// Images that go through the network together when sampling; the samples do not depend on it
     /// [default: 32 on a CPU, 1024 on CUDA]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub sampling_batch_size: Option<usize>,
 
     /// Compute with candle's own ops on the CPU too, instead of this project's kernels
@@ -213,7 +213,7 @@ pub struct RunOptions {
     pub resume: Option<PathBuf>,
 
     /// Minutes of training between checkpoints, besides those at each epoch's end
-    #[arg(long, value_name = "MINUTES", default_value_t = 3.0)]
+    #[arg(long, value_name = "MINUTES", default_value_t = 3.0, allow_negative_numbers = true)]
     pub checkpoint_minutes: f64,
 
     /// Skip training: sample this model, a folder with config.json and diffusion_pytorch_model.safetensors
