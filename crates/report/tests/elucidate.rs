@@ -256,6 +256,58 @@ fn every_chart_comes_back_as_it_was() -> Result<()> {
 }
 
 #[test]
+fn a_dot_in_the_name_of_a_comparison_is_kept() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let a = run(dir.path(), "a", &rows(&[100.0, 130.0], &[90.0, 121.0]))?;
+    for name in ["heun_churn_0.5", "heun_churn_0.25"] {
+        let out = dir.path().join("out").join(name);
+        fs::create_dir_all(dir.path().join("out"))?;
+        elucidate().arg("compare").arg(&a).arg("--out").arg(&out).assert().success();
+    }
+    let mut names = vec![];
+    for entry in fs::read_dir(dir.path().join("out"))? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let expected = ["heun_churn_0.25.csv", "heun_churn_0.25.png", "heun_churn_0.5.csv", "heun_churn_0.5.png"];
+    assert_eq!(names, expected);
+    refuses(&[&a], &["--out", ".."], "--out .. names no file");
+    Ok(())
+}
+
+#[test]
+fn pictures_are_of_the_kind_that_their_names_say() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let swept = |rho, fid| SampleRow { rho: Some(rho), fid, n: 1024, ..sample_row() };
+    let table = [rows(&[100.0], &[90.0]), vec![swept(1.0, 300.0), swept(7.0, 100.0)]].concat();
+    let a = run(dir.path(), "a", &table)?;
+    let draw = |command: &str, name: &str| {
+        elucidate().arg(command).arg(&a).arg("--out").arg(dir.path().join(name)).assert()
+    };
+    for command in ["plot-rho", "plot-samplers"] {
+        draw(command, "x.svg").success();
+        let svg = fs::read_to_string(dir.path().join("x.svg"))?;
+        assert!(
+            svg.starts_with("<svg ") && svg.contains(" viewBox=\"0 0 960 ") && svg.contains(">\nFID"),
+            "{svg}"
+        );
+        assert!(
+            svg.contains("font-family=\"DejaVu Sans, Verdana, sans-serif\"")
+                && svg.trim_end().ends_with("</svg>")
+        );
+        draw(command, "x.png").success();
+        assert!(fs::read(dir.path().join("x.png"))?.starts_with(b"\x89PNG"));
+        for name in ["x.jpg", "x", "x.svg.gz"] {
+            let output = draw(command, name).failure().get_output().stderr.clone();
+            let text = String::from_utf8(output)?;
+            assert!(text.lines().count() == 1 && text.contains(".png or .svg"), "{text}");
+            assert!(!dir.path().join(name).exists());
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn runs_are_drawn_in_one_picture() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let swept = |rho, fid| SampleRow { rho: Some(rho), fid, n: 1024, ..sample_row() };
