@@ -114,8 +114,20 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn read(runs: &[PathBuf]) -> Result<Vec<ScoredRun>> {
-    runs.iter().map(|run| ScoredRun::read(run)).collect()
+/// Runs of one name, from several folders of results, are numbered.
+fn read(folders: &[PathBuf]) -> Result<Vec<ScoredRun>> {
+    let mut runs: Vec<ScoredRun> = vec![];
+    for folder in folders {
+        let mut run = ScoredRun::read(folder)?;
+        let name = run.record.run.clone();
+        let mut number = 1;
+        while runs.iter().any(|earlier| earlier.name() == run.name()) {
+            number += 1;
+            run.record.run = format!("{name} ({number})");
+        }
+        runs.push(run);
+    }
+    Ok(runs)
 }
 
 fn compare(runs: &[PathBuf], against: Option<&str>, out: &Path) -> Result<()> {
