@@ -169,6 +169,8 @@ fn a_symmetric_logarithmic_axis_has_zero_and_powers_of_ten_to_both_sides() -> Re
     }
     assert!(minus_one > zero && zero > one);
     let on_line = |y: f64| svg.points.iter().filter(|p| (p.1 - y).abs() <= 1.5).count();
-    assert!(on_line(zero) >= 3, "a line at 0 and the point: {svg:?}");
+    // Two points of each are the tick's.
+    assert!(on_line(zero) >= 5, "a line at 0 and the point: {svg:?}");
+    assert!(on_line(y("100")) >= 3 && on_line(one) >= 3, "points at their ticks: {svg:?}");
     Ok(())
 }
