@@ -4,10 +4,11 @@ use crate::charts::{Dot, DotChart, DotSet};
 use crate::plots::label_among;
 use crate::record::SampleRow;
 use crate::scored::{ScoredRun, check_comparable};
+use crate::setting::labels;
 use crate::summary::{Estimate, Figure, Summary};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// A row of a comparison: what `other` has more than `base`. `…_low` and `…_high` are the ends of 95 % intervals of one model's
 /// sampling; another training is not in them.
@@ -89,6 +90,7 @@ pub fn compare_runs(runs: &[ScoredRun]) -> Result<Vec<Difference>> {
     check_comparable(runs)?;
     let [base, others @ ..] = runs else { bail!("nothing to compare") };
     let bases = Summary::all(&base.rows);
+    let labels = labels(runs.iter().flat_map(|run| &run.rows));
     let mut differences = vec![];
     for run in others {
         let before = differences.len();
@@ -101,14 +103,15 @@ pub fn compare_runs(runs: &[ScoredRun]) -> Result<Vec<Difference>> {
             let comparable = others.iter().any(|o| alike(o, other) && same.iter().any(|base| equal(base, o)));
             match same.iter().find(|base| equal(base, other)) {
                 Some(same) => {
-                    differences.push(Difference::of((&base.name(), same), (&run.name(), other)));
+                    let difference = Difference::of((&base.name(), same), (&run.name(), other));
+                    differences.push(Difference { setting: labels[other.setting()].clone(), ..difference });
                 }
                 None if same.is_empty() || comparable => {}
                 None => bail!(
                     "{} and {} cannot be compared: {} differs in n ({} and {} samples), on which FID depends",
                     base.name(),
                     run.name(),
-                    other.first().label(),
+                    labels[other.setting()],
                     same[0].first().n,
                     other.first().n
                 ),
@@ -147,49 +150,45 @@ pub fn left_out(runs: &[ScoredRun]) -> Vec<String> {
 pub fn compare_settings(run: &ScoredRun, base: Option<&str>) -> Result<Vec<Difference>> {
     let sampled: Vec<&SampleRow> = run.rows.iter().filter(|row| !row.is_real()).collect();
     let settings = Summary::all(sampled.iter().copied());
-    let called = |summary: &&Summary| base.is_none_or(|name| summary.first().label() == name);
+    let labels = labels(sampled.iter().copied());
+    let label = |summary: &Summary| labels[summary.setting()].clone();
+    let called = |summary: &&Summary| base.is_none_or(|name| label(summary) == name);
     let base = settings.iter().find(called).with_context(|| {
-        let labels: Vec<String> = settings.iter().map(|summary| summary.first().label()).collect();
+        let labels: Vec<String> = settings.iter().map(label).collect();
         format!("{} has no setting {:?}: it has {}", run.name(), base.unwrap_or(""), labels.join("; "))
     })?;
     let comparable = settings.iter().filter(|s| s.first().n == base.first().n && *s != base);
-    let name = base.first().label();
-    Ok(comparable.map(|other| Difference::of((&name, base), (&other.first().label(), other))).collect())
+    let difference = |other: &Summary| Difference {
+        setting: label(other),
+        ..Difference::of((&label(base), base), (&label(other), other))
+    };
+    Ok(comparable.map(difference).collect())
 }
 
 /// Differences of FID by setting with their 95 % intervals, a colour for each run behind the first.
 pub fn difference_chart(differences: &[Difference]) -> DotChart {
-    let mut rows: Vec<String> = vec![];
-    let mut others: Vec<&str> = vec![];
-    let mut known = HashSet::new();
     let within_one_run = differences.iter().all(|d| d.other == d.setting);
     let usual = differences.first().map_or(0, |d| d.n);
-    let name = |d: &Difference| label_among(&d.setting, d.n, usual);
-    let mut found = HashMap::new();
+    let mut rows: Vec<String> = vec![];
+    let mut sets: Vec<DotSet> = vec![];
+    let (mut places, mut of_run, mut seen) = (HashMap::new(), HashMap::new(), HashMap::new());
     for difference in differences {
-        let name = name(difference);
-        if known.insert(name.clone()) {
-            rows.push(name.clone());
-        }
+        let name = label_among(&difference.setting, difference.n, usual);
         let other = if within_one_run { "" } else { &difference.other };
-        found.entry((other, name)).or_insert(difference);
-        if !others.contains(&difference.other.as_str()) && !within_one_run {
-            others.push(&difference.other);
-        }
+        // What comes again under the same names has a row of its own.
+        let times = seen.entry((other, name.clone())).and_modify(|times| *times += 1).or_insert(0);
+        let row = *places.entry((name.clone(), *times)).or_insert_with(|| {
+            rows.push(name);
+            rows.len() - 1
+        });
+        let set = *of_run.entry(other).or_insert_with(|| {
+            sets.push(DotSet { name: other.to_string(), dots: vec![] });
+            sets.len() - 1
+        });
+        let dots = &mut sets[set].dots;
+        dots.resize(dots.len().max(row + 1), None);
+        dots[row] = Some(dot(difference));
     }
-    if within_one_run {
-        others.push("");
-    }
-    let dot = |d: &Difference| Dot {
-        value: d.fid_difference,
-        error: d.fid_difference_high.map(|high| high - d.fid_difference),
-        note: if d.fid_differs { "differs".into() } else { String::new() },
-    };
-    let set = |other: &&str| {
-        let of_row = |row: &String| found.get(&(*other, row.clone())).copied().map(dot);
-        DotSet { name: (*other).to_string(), dots: rows.iter().map(of_row).collect() }
-    };
-    let sets = others.iter().map(set).collect();
     let base = differences.first().map_or("", |d| d.base.as_str());
     DotChart {
         title: format!("FID minus that of {base}"),
@@ -197,5 +196,13 @@ pub fn difference_chart(differences: &[Difference]) -> DotChart {
         rows,
         sets,
         reference: None,
+    }
+}
+
+fn dot(difference: &Difference) -> Dot {
+    Dot {
+        value: difference.fid_difference,
+        error: difference.fid_difference_high.map(|high| high - difference.fid_difference),
+        note: if difference.fid_differs { "differs".into() } else { String::new() },
     }
 }

@@ -1,6 +1,7 @@
 //! Grey images side by side.
 
-use crate::canvas::{Area, FAMILY, draw, drawing, text_width};
+use crate::canvas::{Area, Drawing, FAMILY, draw, failed, text_width};
+use crate::names::{ROOM, shown, shown_alone};
 use anyhow::{Result, ensure};
 use plotters::prelude::*;
 use std::path::Path;
@@ -24,12 +25,22 @@ impl Picture {
     fn height(&self) -> usize {
         self.pixels.len() / self.width.max(1)
     }
+
+    fn paint<B: DrawingBackend>(&self, area: &Area<B>, (left, top): (usize, usize)) -> Result<()> {
+        for (k, &grey) in self.pixels.iter().enumerate() {
+            let (x, y) = (left + k % self.width * ZOOM, top + k / self.width * ZOOM);
+            let corners = [(x as i32, y as i32), ((x + ZOOM) as i32, (y + ZOOM) as i32)];
+            area.draw(&Rectangle::new(corners, RGBColor(grey, grey, grey).filled())).map_err(failed)?;
+        }
+        Ok(())
+    }
 }
 
 const ZOOM: usize = 2;
 const GAP: usize = 4;
 const TITLE: usize = 17;
 const LABEL: u32 = 17;
+const SMALL: u32 = 13;
 
 /// `pictures` in rows of `columns`, each with its title above it where there are titles.
 ///
@@ -85,38 +96,65 @@ fn draw_rows(path: &Path, rows: &[Row]) -> Result<()> {
         .flat_map(|row| row.pictures)
         .all(|p| p.width == first.width && p.height() == first.height());
     ensure!(same, "the pictures of a grid must be of one size");
-    let columns = rows.iter().map(|row| row.pictures.len()).max().unwrap_or(0);
-    let mut margin = GAP;
-    for row in rows.iter().filter(|row| !row.label.is_empty()) {
-        margin = margin.max(text_width(row.label, LABEL)? as usize + 3 * GAP);
+    draw(path, &Grid { cell: (width, height), labels: shown_labels(rows)?, rows })
+}
+
+/// The rows' labels as they are drawn; rows without one stay so.
+fn shown_labels(rows: &[Row]) -> Result<Vec<String>> {
+    let labels: Vec<&str> = rows.iter().map(|row| row.label).filter(|label| !label.is_empty()).collect();
+    let mut shown = shown(&labels, LABEL, ROOM)?.into_iter();
+    let of_row = |row: &Row| if row.label.is_empty() { None } else { shown.next() };
+    Ok(rows.iter().map(of_row).map(Option::unwrap_or_default).collect())
+}
+
+struct Grid<'a> {
+    rows: &'a [Row<'a>],
+    labels: Vec<String>,
+    /// Width and height of a picture as it is drawn.
+    cell: (usize, usize),
+}
+
+impl Grid<'_> {
+    /// The left end of the first column.
+    fn left(&self) -> Result<usize> {
+        let mut labels = self.labels.iter().filter(|label| !label.is_empty());
+        labels.try_fold(GAP, |left, label| Ok(left.max(text_width(label, LABEL)? as usize + 3 * GAP)))
     }
-    let tops: Vec<usize> = rows
-        .iter()
-        .scan(GAP, |y, row| {
+
+    /// The upper ends of the rows' pictures.
+    fn tops(&self) -> Vec<usize> {
+        let next = |y: &mut usize, row: &Row| {
             let top = *y + if row.titles.is_empty() { 0 } else { TITLE };
-            *y = top + height + GAP;
+            *y = top + self.cell.1 + GAP;
             Some(top)
-        })
-        .collect();
-    let size = (margin + columns * (width + GAP), tops.last().map_or(0, |top| top + height + GAP));
-    draw(path, (size.0 as u32, size.1 as u32), |area| {
-        for (row, &top) in rows.iter().zip(&tops) {
-            text(area, row.label, LABEL, (GAP, top + height / 2), Place::Left)?;
+        };
+        self.rows.iter().scan(GAP, next).collect()
+    }
+}
+
+impl Drawing for Grid<'_> {
+    fn size(&self) -> Result<(u32, u32)> {
+        let columns = self.rows.iter().map(|row| row.pictures.len()).max().unwrap_or(0);
+        let width = self.left()? + columns * (self.cell.0 + GAP);
+        Ok((width as u32, self.tops().last().map_or(0, |top| top + self.cell.1 + GAP) as u32))
+    }
+
+    fn paint<B: DrawingBackend>(&self, area: &Area<B>) -> Result<()> {
+        let (width, height) = self.cell;
+        let first_left = self.left()?;
+        for ((row, label), top) in self.rows.iter().zip(&self.labels).zip(self.tops()) {
+            text(area, label, LABEL, (GAP, top + height / 2), Place::Left)?;
             for (i, picture) in row.pictures.iter().enumerate() {
-                let left = margin + i * (width + GAP);
-                for (k, &grey) in picture.pixels.iter().enumerate() {
-                    let (x, y) = (left + k % picture.width * ZOOM, top + k / picture.width * ZOOM);
-                    let corners = [(x as i32, y as i32), ((x + ZOOM) as i32, (y + ZOOM) as i32)];
-                    area.draw(&Rectangle::new(corners, RGBColor(grey, grey, grey).filled()))
-                        .map_err(drawing)?;
-                }
+                let left = first_left + i * (width + GAP);
+                picture.paint(area, (left, top))?;
                 if let Some(title) = row.titles.get(i) {
-                    text(area, title, 13, (left + width / 2, top - TITLE / 2), Place::Centre)?;
+                    let title = shown_alone(title, SMALL, u32::MAX)?;
+                    text(area, &title, SMALL, (left + width / 2, top - TITLE / 2), Place::Centre)?;
                 }
             }
         }
         Ok(())
-    })
+    }
 }
 
 enum Place {
@@ -125,12 +163,18 @@ enum Place {
 }
 
 /// Writes text about the height `at.1`, from `at.0` on or around it.
-fn text(area: &Area, text: &str, size: u32, at: (usize, usize), place: Place) -> Result<()> {
+fn text<B: DrawingBackend>(
+    area: &Area<B>,
+    text: &str,
+    size: u32,
+    at: (usize, usize),
+    place: Place,
+) -> Result<()> {
     use plotters::style::text_anchor::{HPos, Pos, VPos};
     let across = match place {
         Place::Left => HPos::Left,
         Place::Centre => HPos::Center,
     };
     let style = (FAMILY, size).into_font().color(&BLACK).pos(Pos::new(across, VPos::Center));
-    area.draw(&Text::new(text.to_string(), (at.0 as i32, at.1 as i32), style)).map_err(drawing)
+    area.draw(&Text::new(text.to_string(), (at.0 as i32, at.1 as i32), style)).map_err(failed)
 }

@@ -5,6 +5,7 @@ mod charts;
 mod compare;
 mod files;
 mod grid;
+mod names;
 mod plots;
 mod record;
 mod scored;

@@ -5,6 +5,7 @@ use crate::charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, Share
 use crate::files::{is_there, read_csv, write_csv};
 use crate::record::{SampleRow, TrainRow, class_counts};
 use crate::scored::ScoredRun;
+use crate::setting::{labels, told_apart};
 use crate::summary::{Figure, Summary};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -217,17 +218,17 @@ pub fn draw_samples(run: &Path) -> Result<Vec<PathBuf>> {
 
 /// The rows that are of several which differ in ρ alone, and the others.
 fn by_sweep(rows: &[SampleRow]) -> (Vec<&SampleRow>, Vec<&SampleRow>) {
-    let without_rho = |row: &SampleRow| (row.n, row.without("rho").0);
-    let keys: Vec<_> = rows.iter().map(without_rho).collect();
+    let key = |row: &SampleRow| Some((row.rho?, (row.n, row.without("rho").0)));
+    let keys: Vec<_> = rows.iter().map(key).collect();
     let mut first = HashMap::new();
     let mut swept = HashSet::new();
-    for (row, key) in rows.iter().zip(&keys) {
-        if *first.entry(key).or_insert(row.rho) != row.rho {
+    for (rho, key) in keys.iter().flatten() {
+        if first.entry(key).or_insert(rho) != &rho {
             swept.insert(key);
         }
     }
-    let (of_sweep, others): (Vec<_>, Vec<_>) =
-        rows.iter().zip(&keys).partition(|(_, key)| swept.contains(key));
+    let is_swept = |key: &Option<(f64, _)>| key.as_ref().is_some_and(|(_, key)| swept.contains(key));
+    let (of_sweep, others): (Vec<_>, Vec<_>) = rows.iter().zip(&keys).partition(|(_, key)| is_swept(key));
     let rows = |pairs: Vec<(_, _)>| pairs.into_iter().map(|pair| pair.0).collect();
     (rows(of_sweep), rows(others))
 }
@@ -245,15 +246,11 @@ pub(crate) fn label_among(label: &str, n: usize, usual: usize) -> String {
 pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
     let tables: Vec<Vec<&SampleRow>> = runs.iter().map(|run| by_sweep(&run.rows).1).collect();
     let n = tables.iter().flatten().next()?.n;
-    let label = |row: &SampleRow| label_among(&row.label(), row.n, n);
+    let labels = labels(tables.iter().flatten().copied());
     let is_floor = |row: &&SampleRow| row.sampler == "real" && row.n == n;
-    let mut rows: Vec<String> = vec![];
-    let mut known = HashSet::new();
-    for label in tables.iter().flatten().filter(|row| !is_floor(row)).map(|row| label(row)) {
-        if known.insert(label.clone()) {
-            rows.push(label);
-        }
-    }
+    // Those of all runs: each setting and number of samples has its row.
+    let settings = Summary::all(tables.iter().flatten().copied().filter(|row| !is_floor(row)));
+    let key = |summary: &Summary| (summary.first().n, summary.setting().to_string());
     tables.iter().flatten().find(|row| !row.is_real())?;
     let dot = |summary: &Summary| {
         let fid = summary.figure(Figure::Fid);
@@ -261,11 +258,9 @@ pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
         Dot { value: fid.mean, error: fid.half_width(), note }
     };
     let set = |(run, table): (&ScoredRun, &Vec<&SampleRow>)| {
-        let mut dots = HashMap::new();
-        for summary in Summary::all(table.iter().copied()) {
-            dots.entry(label(summary.first())).or_insert_with(|| dot(&summary));
-        }
-        DotSet { name: run.name(), dots: rows.iter().map(|name| dots.get(name).cloned()).collect() }
+        let summaries = Summary::all(table.iter().copied());
+        let dots: HashMap<_, Dot> = summaries.iter().map(|summary| (key(summary), dot(summary))).collect();
+        DotSet { name: run.name(), dots: settings.iter().map(|s| dots.get(&key(s)).cloned()).collect() }
     };
     let sets = runs.iter().zip(&tables).map(set).collect();
     let floor = Summary::all(tables[0].iter().copied().filter(is_floor));
@@ -273,7 +268,7 @@ pub fn fid_by_sampler(runs: &[ScoredRun]) -> Option<DotChart> {
     Some(DotChart {
         title: format!("FID by sampler, {n} samples{}", seeds(&tables)),
         value_label: "FID against the test images (lower is better), with its 95 % interval".into(),
-        rows,
+        rows: settings.iter().map(|s| label_among(&labels[s.setting()], s.first().n, n)).collect(),
         sets,
         reference,
     })
@@ -289,34 +284,80 @@ fn seeds(tables: &[Vec<&SampleRow>]) -> String {
     }
 }
 
-/// FID by ρ, a line for each run and sampler whose ρ was varied. None where none was.
+/// ρ that others are compared with: the usual one.
+const USUAL_RHO: f64 = 7.0;
+
+/// What FID is more than at ρ 7, or at the ρ nearest to it, by ρ: a line for each run and setting whose ρ was varied. None where
+/// none was.
 pub fn fid_by_rho(runs: &[ScoredRun]) -> Option<LineChart> {
+    let swept: Vec<Vec<&SampleRow>> = runs.iter().map(|run| by_sweep(&run.rows).0).collect();
+    let labels = told_apart(swept.iter().flatten().map(|row| row.without("rho")));
     let mut series: Vec<Series> = vec![];
-    for run in runs {
-        for summary in Summary::all(by_sweep(&run.rows).0) {
-            let row = summary.first();
-            let (_, what) = row.without("rho");
-            let name = match runs.len() {
-                1 => format!("{what}, {} samples", row.n),
-                _ => format!("{}: {what}, {} samples", run.name(), row.n),
-            };
-            if series.last().is_none_or(|last| last.name != name) {
-                series.push(Series::line(name, vec![]));
+    let mut all_from_usual = true;
+    for (run, rows) in runs.iter().zip(&swept) {
+        for sweep in sweeps(rows) {
+            let (row, base) = (sweep[0].1.first(), base_of(&sweep)?);
+            let mut name = format!("{}, {} samples", labels[&row.without("rho").0], row.n);
+            if runs.len() > 1 {
+                name = format!("{}: {name}", run.name());
             }
-            let (fid, last) = (summary.figure(Figure::Fid), series.len() - 1);
-            series[last].points.push((row.rho?, fid.mean));
-            series[last].half_widths.push(fid.half_width().unwrap_or(f64::NAN));
+            if base.0 != USUAL_RHO {
+                name += &format!(", from ρ {}", base.0);
+                all_from_usual = false;
+            }
+            series.push(differences(name, &sweep, base));
         }
     }
-    if series.is_empty() {
-        return None;
-    }
-    let (title, y) = match series.as_slice() {
-        [only] => (format!("FID by ρ: {}", only.name), "FID against the test images"),
-        _ => ("FID by ρ".to_string(), "FID against the test images"),
+    let base = if all_from_usual { "at ρ 7" } else { "at ρ 7 or the ρ nearest to it" };
+    let title = match series.as_slice() {
+        [] => return None,
+        [only] => format!("FID minus that {base}: {}", only.name),
+        _ => format!("FID minus that {base}"),
     };
+    let has_whiskers = series.iter().flat_map(|series| &series.half_widths).any(|width| !width.is_nan());
+    let x = if has_whiskers {
+        "ρ (whiskers: 95 % intervals of the differences)"
+    } else {
+        "ρ (intervals are not known)"
+    };
+    let y = "difference of FID (logarithmic beyond ±1)";
     // ρ = 1 is worse by far: on an even axis the others would look alike.
-    Some(LineChart { y_scale: Scale::Log, ..LineChart::new(&title, "ρ", y, series) })
+    Some(LineChart { y_scale: Scale::SymLog, ..LineChart::new(&title, x, y, series) })
+}
+
+/// A setting whose ρ was varied: each ρ with its rows, in order.
+type Sweep<'a> = Vec<(f64, Summary<'a>)>;
+
+fn sweeps<'a>(rows: &[&'a SampleRow]) -> Vec<Sweep<'a>> {
+    let mut sweeps: Vec<Sweep> = vec![];
+    let mut places = HashMap::new();
+    for summary in Summary::all(rows.iter().copied()) {
+        let row = summary.first();
+        let Some(rho) = row.rho else { continue };
+        let place = *places.entry((row.n, row.without("rho").0)).or_insert_with(|| {
+            sweeps.push(vec![]);
+            sweeps.len() - 1
+        });
+        sweeps[place].push((rho, summary));
+    }
+    sweeps.iter_mut().for_each(|sweep| sweep.sort_by(|a, b| a.0.total_cmp(&b.0)));
+    sweeps
+}
+
+fn base_of<'a, 'b>(sweep: &'b Sweep<'a>) -> Option<&'b (f64, Summary<'a>)> {
+    let distance = |point: &&(f64, Summary)| (point.0 - USUAL_RHO).abs();
+    sweep.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)))
+}
+
+fn differences(name: String, sweep: &Sweep, (base_rho, base): &(f64, Summary)) -> Series {
+    let mut series = Series::line(name, vec![]);
+    for (rho, summary) in sweep {
+        let difference = base.difference(summary, Figure::Fid).0;
+        series.points.push((*rho, difference.mean));
+        let half_width = if rho == base_rho { None } else { difference.half_width() };
+        series.half_widths.push(half_width.unwrap_or(f64::NAN));
+    }
+    series
 }
 
 /// The classes of Fashion-MNIST, in the order of its labels.
@@ -336,6 +377,7 @@ const CLASSES: [&str; 10] = [
 /// What the classifier takes each setting's samples for, under the same of real images.
 fn classes(rows: &[SampleRow]) -> Option<ShareTable> {
     let n = rows.first()?.n;
+    let labels = labels(rows);
     let shares = |summary: &Summary| -> Option<(String, Vec<f64>)> {
         let mut sums = vec![0.0; CLASSES.len()];
         for row in summary.rows() {
@@ -345,7 +387,7 @@ fn classes(rows: &[SampleRow]) -> Option<ShareTable> {
         }
         let all: f64 = sums.iter().sum();
         Some((
-            label_among(&summary.first().label(), summary.first().n, n),
+            label_among(&labels[summary.setting()], summary.first().n, n),
             sums.iter().map(|sum| sum / all).collect(),
         ))
     };

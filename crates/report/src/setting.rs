@@ -2,6 +2,7 @@
 //! setting: it is made from their columns, as the samplers' crate would write it now.
 
 use crate::record::SampleRow;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 
 impl SampleRow {
@@ -42,6 +43,34 @@ impl SampleRow {
             None => text,
         }
     }
+}
+
+/// The label of every setting of `rows`: where labels of different settings agree, with the words that tell these apart.
+pub(crate) fn labels<'a>(rows: impl IntoIterator<Item = &'a SampleRow>) -> HashMap<String, String> {
+    told_apart(rows.into_iter().map(|row| (row.setting(), row.label())))
+}
+
+/// [`labels`] of settings with their labels.
+pub(crate) fn told_apart(settings: impl IntoIterator<Item = (String, String)>) -> HashMap<String, String> {
+    let labels: HashMap<String, String> = settings.into_iter().collect();
+    let mut alike: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (setting, label) in &labels {
+        alike.entry(label).or_default().push(setting);
+    }
+    let name = |label: &str, setting: &str, shared: &BTreeSet<&str>| {
+        let own: Vec<&str> = setting.split(' ').filter(|word| !shared.contains(word)).collect();
+        if own.is_empty() { label.to_string() } else { format!("{label}, {}", own.join(" ")) }
+    };
+    let mut names = HashMap::new();
+    for (label, settings) in alike {
+        let words = settings.iter().map(|setting| setting.split(' ').collect::<BTreeSet<_>>());
+        let shared = words.reduce(|a, b| &a & &b).unwrap_or_default();
+        for setting in &settings {
+            let name = if settings.len() > 1 { name(label, setting, &shared) } else { label.to_string() };
+            names.insert((*setting).to_string(), name);
+        }
+    }
+    names
 }
 
 /// The canonical text of a row's setting.

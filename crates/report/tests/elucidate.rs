@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use assert_cmd::Command;
 use common::{record, sample_row};
 use elucidate_report::{
-    AllResamples, Resamples, Role, RunRecord, SampleRow, Series, TrainRow, draw_samples, read_csv,
-    resamples_key, save_curves, save_training, write_csv, write_json,
+    AllResamples, Difference, Resamples, Role, RunRecord, SampleRow, Scale, ScoredRun, Series, TrainRow,
+    compare_runs, difference_chart, draw_samples, fid_by_rho, fid_by_sampler, read_csv, resamples_key,
+    save_curves, save_training, write_csv, write_json,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -353,6 +354,168 @@ fn every_chart_comes_back_as_it_was() -> Result<()> {
     fs::write(folder.join("train.csv"), "epoch,step\n1,x\n")?;
     let output = elucidate().arg("plots").arg(&folder).assert().failure();
     assert!(String::from_utf8_lossy(&output.get_output().stderr).contains("train.csv"));
+    Ok(())
+}
+
+#[test]
+fn a_dot_in_the_name_of_a_comparison_is_kept() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let a = run(dir.path(), "a", &rows(&[100.0, 130.0], &[90.0, 121.0]))?;
+    for name in ["heun_churn_0.5", "heun_churn_0.25"] {
+        let out = dir.path().join("out").join(name);
+        fs::create_dir_all(dir.path().join("out"))?;
+        elucidate().arg("compare").arg(&a).arg("--out").arg(&out).assert().success();
+    }
+    let mut names = vec![];
+    for entry in fs::read_dir(dir.path().join("out"))? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let expected = ["heun_churn_0.25.csv", "heun_churn_0.25.png", "heun_churn_0.5.csv", "heun_churn_0.5.png"];
+    assert_eq!(names, expected);
+    refuses(&[&a], &["--out", ".."], "--out .. names no file");
+    Ok(())
+}
+
+#[test]
+fn pictures_are_of_the_kind_that_their_names_say() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let swept = |rho, fid| SampleRow { rho: Some(rho), fid, n: 1024, ..sample_row() };
+    let table = [rows(&[100.0], &[90.0]), vec![swept(1.0, 300.0), swept(7.0, 100.0)]].concat();
+    let a = run(dir.path(), "a", &table)?;
+    let draw = |command: &str, name: &str| {
+        elucidate().arg(command).arg(&a).arg("--out").arg(dir.path().join(name)).assert()
+    };
+    for command in ["plot-rho", "plot-samplers"] {
+        draw(command, "x.svg").success();
+        let svg = fs::read_to_string(dir.path().join("x.svg"))?;
+        assert!(
+            svg.starts_with("<svg ") && svg.contains(" viewBox=\"0 0 960 ") && svg.contains(">\nFID"),
+            "{svg}"
+        );
+        assert!(
+            svg.contains("font-family=\"DejaVu Sans, Verdana, sans-serif\"")
+                && svg.trim_end().ends_with("</svg>")
+        );
+        draw(command, "x.png").success();
+        assert!(fs::read(dir.path().join("x.png"))?.starts_with(b"\x89PNG"));
+        for name in ["x.jpg", "x", "x.svg.gz"] {
+            let output = draw(command, name).failure().get_output().stderr.clone();
+            let text = String::from_utf8(output)?;
+            assert!(text.lines().count() == 1 && text.contains(".png or .svg"), "{text}");
+            assert!(!dir.path().join(name).exists());
+        }
+    }
+    Ok(())
+}
+
+/// Settings of one label that differ in an option, and one more.
+fn of_one_label() -> Vec<SampleRow> {
+    let row = |setting: &str, label: &str, fid| SampleRow {
+        setting: Some(setting.into()),
+        label: Some(label.into()),
+        fid,
+        classes: Some("1-2-3-4-5-6-7-8-9-10".into()),
+        ..sample_row()
+    };
+    vec![
+        row("heun steps=20 clamp=1 rho=7", "heun 20", 10.0),
+        row("heun steps=20 clamp=2 rho=7", "heun 20", 20.0),
+        row("euler steps=20 rho=7", "euler 20", 30.0),
+    ]
+}
+
+#[test]
+fn settings_of_one_label_are_told_apart_and_all_are_drawn() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (a, b) = (run(dir.path(), "a", &of_one_label())?, run(dir.path(), "b", &of_one_label())?);
+    let names = ["heun 20, clamp=1", "heun 20, clamp=2", "euler 20"];
+    let runs = [ScoredRun::read(&a)?, ScoredRun::read(&b)?];
+    let chart = fid_by_sampler(&runs).context("a chart")?;
+    assert_eq!(chart.rows, names);
+    let values =
+        |set: usize| -> Vec<_> { chart.sets[set].dots.iter().flatten().map(|dot| dot.value).collect() };
+    assert_eq!([values(0), values(1)], [[10.0, 20.0, 30.0]; 2]);
+    let found: Vec<String> = compare_runs(&runs)?.into_iter().map(|d| d.setting).collect();
+    assert_eq!(found, names);
+    let (found, text) = compare(dir.path(), &[&a], &["--against", "heun 20, clamp=2"])?;
+    let found: Vec<_> = found.iter().map(|d| (d.setting.as_str(), d.fid_difference)).collect();
+    assert_eq!(found, [(names[0], -10.0), (names[2], 10.0)]);
+    assert!(text.contains("compared with heun 20, clamp=2"), "{text}");
+    refuses(&[&a], &["--against", "heun 20"], "it has heun 20, clamp=1; heun 20, clamp=2; euler 20");
+    Ok(())
+}
+
+#[test]
+fn runs_of_one_name_are_all_drawn() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let a = run(&dir.path().join("first"), "a", &rows(&[100.0], &[90.0]))?;
+    let b = run(&dir.path().join("second"), "a", &rows(&[101.0], &[92.0]))?;
+    let c = run(&dir.path().join("third"), "a", &rows(&[102.0], &[94.0]))?;
+    let (found, text) = compare(dir.path(), &[&a, &b, &c], &[])?;
+    assert_eq!(found.iter().map(|d| d.fid_difference).collect::<Vec<_>>(), [1.0, 2.0, 2.0, 4.0]);
+    for name in
+        ["23_karras/a (first):", "23_karras/a (second):", "| 23_karras/a (second)", "| 23_karras/a (third)"]
+    {
+        assert!(text.contains(name), "no {name} in {text}");
+    }
+    // Nor does the chart of rows that agree in every name leave one out.
+    let runs = [ScoredRun::read(&a)?, ScoredRun::read(&b)?, ScoredRun::read(&c)?];
+    let differences: Vec<Difference> = compare_runs(&runs)?;
+    let chart = difference_chart(&differences);
+    let dots = chart.sets.iter().flat_map(|set| set.dots.iter().flatten()).map(|dot| dot.value);
+    assert_eq!((dots.collect::<Vec<_>>(), chart.rows.len()), (vec![1.0, 2.0, 2.0, 4.0], 4));
+    Ok(())
+}
+
+#[test]
+fn rho_is_told_by_paired_differences_from_rho_7() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let row = |steps, rho, seed, fid| SampleRow {
+        steps: Some(steps),
+        rho: Some(rho),
+        seed,
+        fid,
+        fid_std_err: Some(50.0),
+        s_churn: None,
+        ..sample_row()
+    };
+    let mut rows = vec![];
+    for (seed, fid) in [(1, 100.0), (2, 200.0)] {
+        rows.extend([row(20, 7.0, seed, fid), row(20, 5.0, seed, fid - 3.0)]);
+        // 300 and 302 more: 301 ± 1.
+        rows.push(row(20, 1.0, seed, fid + 298.0 + 2.0 * seed as f64));
+        // ρ 6 is the nearest to 7.
+        rows.extend([row(50, 3.0, seed, fid + 1.0), row(50, 6.0, seed, fid)]);
+    }
+    let folder = run(dir.path(), "a", &rows)?;
+    let chart = fid_by_rho(&[ScoredRun::read(&folder)?]).context("a chart")?;
+    assert_eq!(chart.y_scale, Scale::SymLog);
+    let names: Vec<&str> = chart.series.iter().map(|series| series.name.as_str()).collect();
+    assert_eq!(names, ["heun 20, 2048 samples", "heun 50, 2048 samples, from ρ 6"]);
+    assert_eq!(chart.series[0].points, [(1.0, 301.0), (5.0, -3.0), (7.0, 0.0)]);
+    assert_eq!(chart.series[1].points, [(3.0, 1.0), (6.0, 0.0)]);
+    assert_eq!(chart.title, "FID minus that at ρ 7 or the ρ nearest to it");
+    // Student's t of one degree of freedom, not the errors of both, which are 50 each.
+    let widths = &chart.series[0].half_widths;
+    assert!(
+        (widths[0] - 12.706_204_7).abs() < 1e-4 && widths[1].abs() < 1e-9 && widths[2].is_nan(),
+        "{widths:?}"
+    );
+    assert!(chart.x_label.contains("95 %"), "{}", chart.x_label);
+    let single =
+        [row(20, 7.0, 1, 5.0), row(20, 5.0, 1, 6.0)].map(|row| SampleRow { fid_std_err: None, ..row });
+    let single = run(dir.path(), "single", &single)?;
+    let unknown = fid_by_rho(&[ScoredRun::read(&single)?]).context("a chart")?;
+    assert_eq!(
+        (unknown.x_label.as_str(), unknown.title.as_str()),
+        ("ρ (intervals are not known)", "FID minus that at ρ 7: heun 20, 2048 samples")
+    );
+    // Of several runs each has its lines, of one name too.
+    let other = run(&dir.path().join("other"), "a", &rows)?;
+    let runs = [ScoredRun::read(&folder)?, ScoredRun::read(&other)?];
+    let chart = fid_by_rho(&runs).context("a chart")?;
+    assert_eq!(chart.series.iter().map(|series| series.points.len()).collect::<Vec<_>>(), [3, 2, 3, 2]);
     Ok(())
 }
 

@@ -251,7 +251,9 @@ fn ranges_that_f64_cannot_divide_are_drawn_flat_or_refused() -> Result<()> {
     let (mut drawn, mut refused) = (0, 0);
     for (i, &a) in values.iter().enumerate() {
         for &b in &values[i..] {
-            for (x_scale, y_scale) in [(Scale::Linear, Scale::Log), (Scale::Log, Scale::Linear)] {
+            for (x_scale, y_scale) in
+                [(Scale::Linear, Scale::Log), (Scale::Log, Scale::Linear), (Scale::SymLog, Scale::SymLog)]
+            {
                 let points = vec![(a, b), (b, a), (0.5, 0.5)];
                 let line = Series::with_half_widths("line", points.clone(), vec![a, f64::NAN, b]);
                 let shade = Series { role: Role::Shade, ..Series::line("shade", points[..2].to_vec()) };

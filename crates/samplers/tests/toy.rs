@@ -45,7 +45,7 @@ impl Network {
                 [(&time * 2f64.powi(k)).and_then(|t| t.sin()), (&time * 2f64.powi(k)).and_then(|t| t.cos())]
             })
             .collect::<Result<_>>()?;
-        let input = Tensor::cat(&[&[x.clone()], waves.as_slice()].concat(), 1)?;
+        let input = Tensor::cat(&[std::slice::from_ref(x), waves.as_slice()].concat(), 1)?;
         let Self([a, b, c]) = self;
         c.forward(&b.forward(&a.forward(&input)?.silu()?)?.silu()?)
     }

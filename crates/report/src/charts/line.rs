@@ -1,7 +1,11 @@
 //! Lines over an axis.
 
-use super::{Axis, COLOURS, GREY, GRID, MARGIN, MARGIN_RIGHT, SIZE, Scale, TEXT, TITLE, draw_legend};
-use crate::canvas::{Area, FAMILY, draw, drawing, text_width};
+use super::legend::{self, Entry, FEW, Mark};
+use super::{
+    Axis, COLOURS, GREY, GRID, MARGIN, MARGIN_RIGHT, SIZE, Scale, TEXT, TITLE, shown_names, shown_title,
+    widest,
+};
+use crate::canvas::{Area, Drawing, FAMILY, draw, failed};
 use anyhow::{Result, ensure};
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -9,7 +13,10 @@ use std::ops::Range;
 use std::path::Path;
 
 /// A chart that is being drawn.
-type Chart<'a, 'b> = ChartContext<'a, BitMapBackend<'b>, Cartesian2d<Axis, Axis>>;
+type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<Axis, Axis>>;
+
+/// What stands above and below the axes.
+const ABOVE_AND_BELOW: u32 = 130;
 
 /// The most series of a chart.
 const MOST_SERIES: usize = 100;
@@ -95,7 +102,7 @@ impl LineChart {
         }
     }
 
-    /// Draws it to `path` as PNG.
+    /// Draws it to `path`, as PNG or SVG by its extension.
     ///
     /// # Errors
     /// When nothing finite is to be drawn, when there are more than 100 series, when a number is beyond 1e±150 or a bar is
@@ -114,46 +121,30 @@ impl LineChart {
             let drawable = !y.is_finite() || y.abs() <= Scale::Linear.farthest();
             ensure!(drawable, "{y:e} is too large or too small to be drawn");
         }
-        draw(path, SIZE, |area| self.paint(area))
+        draw(path, &self.as_shown()?)
     }
 
-    fn paint(&self, area: &Area) -> Result<()> {
-        let (x, y) = self.axes()?;
-        let (bottom, top) = (y.range.start, y.range.end);
-        let (x_ticks, y_ticks) = (x.ticks().len(), y.ticks().len());
-        let y_width = y.ticks().iter().map(|t| text_width(&y.label(*t), TEXT)).collect::<Result<Vec<_>>>()?;
-        let mut chart = ChartBuilder::on(area)
-            .caption(&self.title, (FAMILY, TITLE))
-            .margin(MARGIN)
-            .margin_right(MARGIN_RIGHT)
-            .x_label_area_size(52)
-            .y_label_area_size(y_width.into_iter().max().unwrap_or(0) + 44)
-            .build_cartesian_2d(x, y)
-            .map_err(drawing)?;
-        chart
-            .configure_mesh()
-            .x_labels(x_ticks)
-            .y_labels(y_ticks)
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID)
-            .axis_style(GREY)
-            .label_style((FAMILY, TEXT))
-            .axis_desc_style((FAMILY, TEXT + 1))
-            .x_desc(&self.x_label)
-            .y_desc(&self.y_label)
-            .draw()
-            .map_err(drawing)?;
-        self.of(Role::Shade).try_for_each(|series| self.draw_shade(&mut chart, series, bottom..top))?;
-        self.of(Role::Bars).try_for_each(|series| self.draw_bars(&mut chart, series))?;
-        for (i, series) in self.of(Role::Line).enumerate() {
-            let colour = COLOURS[i % COLOURS.len()];
-            self.draw_whiskers(&mut chart, series, colour, bottom)?;
-            self.draw_line(&mut chart, series, colour)?;
+    /// With its names as they are drawn.
+    fn as_shown(&self) -> Result<Self> {
+        let mut chart = Self { title: shown_title(&self.title, SIZE.0)?, ..self.clone() };
+        for (series, name) in chart.series.iter_mut().zip(shown_names(&self.names())?) {
+            series.name = name;
         }
-        if self.series.len() > 1 {
-            draw_legend(&mut chart, SeriesLabelPosition::UpperRight)?;
-        }
-        Ok(())
+        Ok(chart)
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.series.iter().map(|series| series.name.as_str()).collect()
+    }
+
+    /// In the order in which they are drawn.
+    fn legend(&self) -> Vec<Entry<'_>> {
+        let of = |role, mark: fn(usize) -> Mark| {
+            self.of(role).enumerate().map(move |(i, series)| (mark(i), series.name.as_str()))
+        };
+        let shades = of(Role::Shade, |_| Mark::Patch(GREY.mix(0.3)));
+        let bars = of(Role::Bars, |_| Mark::Patch(bars_colour()));
+        shades.chain(bars).chain(of(Role::Line, |i| Mark::Line(line_colour(i)))).collect()
     }
 
     /// A point in the axes' own coordinates.
@@ -162,30 +153,37 @@ impl LineChart {
     }
 
     /// A filled curve, two thirds as high as the chart.
-    fn draw_shade(&self, chart: &mut Chart, series: &Series, height: Range<f64>) -> Result<()> {
+    fn draw_shade<B: DrawingBackend>(
+        &self,
+        chart: &mut Chart<B>,
+        series: &Series,
+        height: Range<f64>,
+    ) -> Result<()> {
         let highest = series.points.iter().map(|p| p.1).fold(f64::MIN_POSITIVE, f64::max);
         let place = |y: f64| height.start + (height.end - height.start) * 0.66 * y / highest;
         let points = series.points.iter().map(|&(x, y)| (self.x_scale.to_axis(x), place(y)));
         let curve: Vec<(f64, f64)> = points.filter(is_finite).collect();
         let fill = AreaSeries::new(curve, height.start, GREY.mix(0.18)).border_style(GREY.mix(0.4));
-        let drawn = chart.draw_series(fill).map_err(drawing)?;
-        let legend = |(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], GREY.mix(0.3).filled());
-        drawn.label(&series.name).legend(legend);
+        chart.draw_series(fill).map_err(failed)?;
         Ok(())
     }
 
-    fn draw_bars(&self, chart: &mut Chart, series: &Series) -> Result<()> {
-        let fill = COLOURS[5].mix(0.5).filled();
+    fn draw_bars<B: DrawingBackend>(&self, chart: &mut Chart<B>, series: &Series) -> Result<()> {
+        let fill = bars_colour().filled();
         let half = series.half_bar();
         let bar =
             |&(x, y): &(f64, f64)| Rectangle::new([self.at((x - half, 0.0)), self.at((x + half, y))], fill);
-        let drawn = chart.draw_series(series.points.iter().map(bar)).map_err(drawing)?;
-        let legend = move |(x, y)| Rectangle::new([(x, y - 6), (x + 22, y + 6)], fill);
-        drawn.label(&series.name).legend(legend);
+        chart.draw_series(series.points.iter().map(bar)).map_err(failed)?;
         Ok(())
     }
 
-    fn draw_whiskers(&self, chart: &mut Chart, series: &Series, colour: RGBColor, bottom: f64) -> Result<()> {
+    fn draw_whiskers<B: DrawingBackend>(
+        &self,
+        chart: &mut Chart<B>,
+        series: &Series,
+        colour: RGBColor,
+        bottom: f64,
+    ) -> Result<()> {
         let stroke = colour.stroke_width(2);
         for (x, low, high) in series.whiskers() {
             // Below zero a logarithmic axis ends.
@@ -194,24 +192,27 @@ impl LineChart {
             if !is_finite(&high) {
                 continue;
             }
-            chart.draw_series([PathElement::new([low, high], stroke)]).map_err(drawing)?;
+            chart.draw_series([PathElement::new([low, high], stroke)]).map_err(failed)?;
             let ends =
                 [low, high].map(|end| EmptyElement::at(end) + PathElement::new([(-5, 0), (5, 0)], stroke));
-            chart.draw_series(ends).map_err(drawing)?;
+            chart.draw_series(ends).map_err(failed)?;
         }
         Ok(())
     }
 
     /// A line; its points are marked where there are few.
-    fn draw_line(&self, chart: &mut Chart, series: &Series, colour: RGBColor) -> Result<()> {
+    fn draw_line<B: DrawingBackend>(
+        &self,
+        chart: &mut Chart<B>,
+        series: &Series,
+        colour: RGBColor,
+    ) -> Result<()> {
         let line: Vec<(f64, f64)> = series.points.iter().map(|&p| self.at(p)).filter(is_finite).collect();
         if line.len() <= 40 {
             let dots = line.iter().map(|&p| Circle::new(p, 4, colour.filled()));
-            chart.draw_series(dots).map_err(drawing)?;
+            chart.draw_series(dots).map_err(failed)?;
         }
-        let drawn = chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).map_err(drawing)?;
-        let legend = move |(x, y)| PathElement::new([(x, y), (x + 22, y)], colour.stroke_width(3));
-        drawn.label(&series.name).legend(legend);
+        chart.draw_series(LineSeries::new(line, colour.stroke_width(2))).map_err(failed)?;
         Ok(())
     }
 
@@ -219,7 +220,7 @@ impl LineChart {
         self.series.iter().filter(move |series| series.role == role)
     }
 
-    /// Axes that hold every line, whisker and bar; the legend stands in the air above them.
+    /// Axes that hold every line, whisker and bar; a legend of few names stands in the air above them.
     fn axes(&self) -> Result<(Axis, Axis)> {
         let (mut xs, mut ys) = (vec![], vec![]);
         for series in self.of(Role::Line) {
@@ -233,10 +234,68 @@ impl LineChart {
             ys.extend(series.points.iter().map(|p| p.1).chain([0.0]));
         }
         let entries = self.series.len();
-        let air = if entries > 1 { 0.05 + 0.1 * entries as f64 } else { 0.05 };
+        let air = if (2..=FEW).contains(&entries) { 0.05 + 0.1 * entries as f64 } else { 0.05 };
         let x = Axis::around(xs.into_iter(), self.x_scale, (0.02, 0.02))?;
         Ok((x, Axis::around(ys.into_iter(), self.y_scale, (0.04, air))?))
     }
+}
+
+impl Drawing for LineChart {
+    /// Larger than usual by a legend beside the chart.
+    fn size(&self) -> Result<(u32, u32)> {
+        let (width, height) = legend::beside(&self.legend())?;
+        Ok((SIZE.0 + width, SIZE.1.max(height + ABOVE_AND_BELOW)))
+    }
+
+    fn paint<B: DrawingBackend>(&self, area: &Area<B>) -> Result<()> {
+        let (x, y) = self.axes()?;
+        let (bottom, top) = (y.range.start, y.range.end);
+        let (x_ticks, y_ticks) = (x.ticks().len(), y.ticks().len());
+        let x_ends = [x.range.start, x.range.end];
+        let y_width = widest(y.ticks().iter().map(|tick| y.label(*tick)))?;
+        let mut chart = ChartBuilder::on(area)
+            .caption(&self.title, (FAMILY, TITLE))
+            .margin(MARGIN)
+            .margin_right(MARGIN_RIGHT + legend::beside(&self.legend())?.0)
+            .x_label_area_size(52)
+            .y_label_area_size(y_width + 44)
+            .build_cartesian_2d(x, y)
+            .map_err(failed)?;
+        chart
+            .configure_mesh()
+            .x_labels(x_ticks)
+            .y_labels(y_ticks)
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .axis_style(GREY)
+            .label_style((FAMILY, TEXT))
+            .axis_desc_style((FAMILY, TEXT + 1))
+            .x_desc(&self.x_label)
+            .y_desc(&self.y_label)
+            .draw()
+            .map_err(failed)?;
+        if self.y_scale == Scale::SymLog {
+            let zero = LineSeries::new(x_ends.map(|x| (x, 0.0)), GREY.stroke_width(2));
+            chart.draw_series(zero).map_err(failed)?;
+        }
+        let plot = chart.plotting_area().get_pixel_range();
+        self.of(Role::Shade).try_for_each(|series| self.draw_shade(&mut chart, series, bottom..top))?;
+        self.of(Role::Bars).try_for_each(|series| self.draw_bars(&mut chart, series))?;
+        for (i, series) in self.of(Role::Line).enumerate() {
+            let colour = line_colour(i);
+            self.draw_whiskers(&mut chart, series, colour, bottom)?;
+            self.draw_line(&mut chart, series, colour)?;
+        }
+        legend::draw(area, plot, &self.legend())
+    }
+}
+
+fn line_colour(i: usize) -> RGBColor {
+    COLOURS[i % COLOURS.len()]
+}
+
+fn bars_colour() -> RGBAColor {
+    COLOURS[5].mix(0.5)
 }
 
 fn is_finite(point: &(f64, f64)) -> bool {

@@ -1,6 +1,7 @@
-//! Charts: plain data in, a PNG out.
+//! Charts: plain data in, a PNG or an SVG out.
 
 mod dots;
+mod legend;
 mod line;
 mod table;
 
@@ -8,9 +9,9 @@ pub use dots::{Dot, DotChart, DotSet};
 pub use line::{LineChart, Role, Series};
 pub use table::ShareTable;
 
-use crate::canvas::{FAMILY, drawing};
+use crate::canvas::text_width;
+use crate::names::{ROOM, shown, shown_alone};
 use anyhow::{Result, ensure};
-use plotters::coord::CoordTranslate;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use std::ops::Range;
@@ -47,6 +48,8 @@ pub enum Scale {
     Linear,
     /// By factors; values must be above 0.
     Log,
+    /// By factors to both sides of 0, evenly from −1 to 1.
+    SymLog,
 }
 
 impl Scale {
@@ -54,34 +57,45 @@ impl Scale {
         match self {
             Self::Linear => value,
             Self::Log => value.log10(),
+            Self::SymLog if value.abs() <= 1.0 => value,
+            Self::SymLog => value.signum() * (1.0 + value.abs().log10()),
         }
     }
 
-    /// The farthest place from 0 on the axis, 1e±150 on a logarithmic one: ranges beyond it may be no numbers, or too
+    /// The value at a place on the axis.
+    fn value(self, place: f64) -> f64 {
+        match self {
+            Self::Linear => place,
+            Self::Log => 10f64.powf(place),
+            Self::SymLog if place.abs() <= 1.0 => place,
+            Self::SymLog => place.signum() * 10f64.powf(place.abs() - 1.0),
+        }
+    }
+
+    /// The farthest place from 0 on the axis, that of 1e±150 on a logarithmic one: ranges beyond it may be no numbers, or too
     /// small to be divided.
     fn farthest(self) -> f64 {
         match self {
             Self::Linear => 1e150,
             Self::Log => 150.0,
+            Self::SymLog => 151.0,
         }
     }
 }
 
-/// Draws the legend of what was drawn with a label.
-fn draw_legend<'a, 'b: 'a, T: CoordTranslate>(
-    chart: &mut ChartContext<'a, BitMapBackend<'b>, T>,
-    position: SeriesLabelPosition,
-) -> Result<()> {
-    chart
-        .configure_series_labels()
-        .position(position)
-        .legend_area_size(30)
-        .margin(12)
-        .label_font((FAMILY, TEXT))
-        .background_style(WHITE.mix(0.85))
-        .border_style(RGBColor(200, 200, 200))
-        .draw()
-        .map_err(drawing)
+/// The names of series as they are drawn.
+fn shown_names(names: &[&str]) -> Result<Vec<String>> {
+    shown(names, TEXT, ROOM)
+}
+
+/// A title as it is drawn above a chart of `width` pixels.
+fn shown_title(title: &str, width: u32) -> Result<String> {
+    shown_alone(title, TITLE, width - 2 * MARGIN)
+}
+
+/// The widest of `names`.
+fn widest(names: impl IntoIterator<Item = impl AsRef<str>>) -> Result<u32> {
+    names.into_iter().try_fold(0, |widest, name| Ok(widest.max(text_width(name.as_ref(), TEXT)?)))
 }
 
 /// Round numbers at even distances, about seven of them; only whole ones where `whole` says so.
@@ -92,6 +106,29 @@ fn even_ticks(from: f64, to: f64, whole: bool) -> Vec<f64> {
     let step = if whole { step.max(1.0) } else { step };
     let first = (from / step).ceil() as i64;
     (first..).map(|i| i as f64 * step).take_while(|tick| *tick <= to + 1e-9 * step).collect()
+}
+
+/// Places of round numbers on a logarithmic axis, the closer the shorter it is.
+fn decades(from: f64, to: f64) -> Vec<f64> {
+    let steps: &[f64] = match to - from {
+        span if span < 1.0 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0],
+        span if span < 2.5 => &[1.0, 2.0, 5.0],
+        _ => &[1.0],
+    };
+    let decades = from.floor() as i32..=to.ceil() as i32;
+    decades.flat_map(|d| steps.iter().map(move |s| f64::from(d) + s.log10())).collect()
+}
+
+/// Places of 0 and of round numbers to both sides of it, from ±1 on, the closer the shorter the axis is.
+fn symmetric_decades(from: f64, to: f64) -> Vec<f64> {
+    let steps: &[f64] = match to - from {
+        span if span < 4.0 => &[1.0, 2.0, 5.0],
+        _ => &[1.0],
+    };
+    let farthest = from.abs().max(to.abs()).ceil() as i32;
+    let beyond = (0..farthest).flat_map(|d| steps.iter().map(move |s| 1.0 + f64::from(d) + s.log10()));
+    let all: Vec<f64> = beyond.collect();
+    all.iter().rev().map(|tick| -tick).chain([0.0]).chain(all.iter().copied()).collect()
 }
 
 /// An axis from one number to another with round numbers on it.
@@ -129,29 +166,22 @@ impl Axis {
     /// Round numbers on it, in the axis' own coordinates: at most about ten.
     fn ticks(&self) -> Vec<f64> {
         let (from, to) = (self.range.start, self.range.end);
-        if self.scale == Scale::Log {
-            let decades = from.floor() as i32..=to.ceil() as i32;
-            let steps: &[f64] = match to - from {
-                span if span < 1.0 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0],
-                span if span < 2.5 => &[1.0, 2.0, 5.0],
-                _ => &[1.0],
-            };
-            let all = decades.flat_map(|d| steps.iter().map(move |s| f64::from(d) + s.log10()));
-            let ticks: Vec<f64> = all.filter(|tick| (from..=to).contains(tick)).collect();
-            if ticks.len() > 1 {
-                return ticks;
-            }
-            // The range lies between two of them.
-            return even_ticks(10f64.powf(from), 10f64.powf(to), false).into_iter().map(f64::log10).collect();
+        let round = match self.scale {
+            Scale::Linear => return even_ticks(from, to, self.whole),
+            Scale::Log => decades(from, to),
+            Scale::SymLog => symmetric_decades(from, to),
+        };
+        let ticks: Vec<f64> = round.into_iter().filter(|tick| (from..=to).contains(tick)).collect();
+        if ticks.len() > 1 {
+            return ticks;
         }
-        even_ticks(from, to, self.whole)
+        // The range lies between two of them.
+        let values = even_ticks(self.scale.value(from), self.scale.value(to), false);
+        values.into_iter().map(|value| self.scale.to_axis(value)).collect()
     }
 
     fn label(&self, tick: f64) -> String {
-        let value = match self.scale {
-            Scale::Linear => tick,
-            Scale::Log => 10f64.powf(tick),
-        };
+        let value = self.scale.value(tick);
         match value.abs() {
             0.0 => "0".to_string(),
             size if size >= 1e10 => format!("{value:e}"),

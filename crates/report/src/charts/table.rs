@@ -1,7 +1,7 @@
 //! Shares in columns, shaded by how they differ from those of the first row.
 
-use super::{COLOURS, MARGIN, TEXT, TITLE};
-use crate::canvas::{Area, FAMILY, draw, drawing, text_width};
+use super::{COLOURS, MARGIN, TEXT, TITLE, shown_names, shown_title, widest};
+use crate::canvas::{Area, Drawing, FAMILY, draw, failed};
 use anyhow::{Result, ensure};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -23,7 +23,7 @@ pub struct ShareTable {
 }
 
 impl ShareTable {
-    /// Draws it to `path` as PNG.
+    /// Draws it to `path`, as PNG or SVG by its extension.
     ///
     /// # Errors
     /// When there are no rows, when a row has not a share for each column, or when the file cannot be written.
@@ -37,20 +37,39 @@ impl ShareTable {
                 self.columns.len()
             );
         }
-        let widths = self.rows.iter().map(|row| text_width(&row.0, TEXT)).collect::<Result<Vec<_>>>()?;
-        let left = widths.into_iter().max().unwrap_or(0) + 2 * MARGIN;
-        let top = TITLE + 3 * MARGIN + SMALL;
-        let size = (
-            left + CELL.0 * self.columns.len() as u32 + MARGIN,
-            top + CELL.1 * self.rows.len() as u32 + MARGIN,
-        );
-        draw(path, size, |area| self.paint(area, (left as i32, top as i32)))
+        draw(path, &self.as_shown()?)
     }
 
-    fn paint(&self, area: &Area, (left, top): (i32, i32)) -> Result<()> {
+    /// With its names as they are drawn.
+    fn as_shown(&self) -> Result<Self> {
+        let names: Vec<&str> = self.rows.iter().map(|row| row.0.as_str()).collect();
+        let mut table = self.clone();
+        for (row, name) in table.rows.iter_mut().zip(shown_names(&names)?) {
+            row.0 = name;
+        }
+        table.title = shown_title(&self.title, table.size()?.0)?;
+        Ok(table)
+    }
+
+    /// The upper left corner of the shares.
+    fn corner(&self) -> Result<(u32, u32)> {
+        Ok((widest(self.rows.iter().map(|row| &row.0))? + 2 * MARGIN, TITLE + 3 * MARGIN + SMALL))
+    }
+}
+
+impl Drawing for ShareTable {
+    fn size(&self) -> Result<(u32, u32)> {
+        let (left, top) = self.corner()?;
+        let (columns, rows) = (self.columns.len() as u32, self.rows.len() as u32);
+        Ok((left + CELL.0 * columns + MARGIN, top + CELL.1 * rows + MARGIN))
+    }
+
+    fn paint<B: DrawingBackend>(&self, area: &Area<B>) -> Result<()> {
+        let (left, top) = self.corner()?;
+        let (left, top) = (left as i32, top as i32);
         let text = |text: String, size: u32, at: (i32, i32), across: HPos| {
             let style = (FAMILY, size).into_font().color(&BLACK).pos(Pos::new(across, VPos::Center));
-            area.draw(&Text::new(text, at, style)).map_err(drawing)
+            area.draw(&Text::new(text, at, style)).map_err(failed)
         };
         let (width, height) = (CELL.0 as i32, CELL.1 as i32);
         let middle = area.dim_in_pixel().0 as i32 / 2;
@@ -65,7 +84,7 @@ impl ShareTable {
             for (i, (share, usual)) in shares.iter().zip(&self.rows[0].1).enumerate() {
                 let x = left + i as i32 * width;
                 let corners = [(x + 1, y + 1), (x + width - 1, y + height - 1)];
-                area.draw(&Rectangle::new(corners, shade(*share, *usual).filled())).map_err(drawing)?;
+                area.draw(&Rectangle::new(corners, shade(*share, *usual).filled())).map_err(failed)?;
                 let middle = (x + width / 2, y + height / 2);
                 text(format!("{:.1} %", 100.0 * share), SMALL, middle, HPos::Center)?;
             }

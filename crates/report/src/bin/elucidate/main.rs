@@ -64,8 +64,8 @@ struct Picture {
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,
 
-    /// The picture [default: results/fid_by_rho.png or results/fid_by_sampler.png]
-    #[arg(long, value_name = "PNG")]
+    /// The picture, NAME.png or NAME.svg [default: results/fid_by_rho.png or results/fid_by_sampler.png]
+    #[arg(long, value_name = "PICTURE")]
     out: Option<PathBuf>,
 }
 
@@ -135,11 +135,19 @@ fn compare(runs: &[PathBuf], against: Option<&str>, out: &Path) -> Result<()> {
         runs => compare_runs(runs)?,
     };
     ensure!(!differences.is_empty(), "{} has but one setting: there is nothing to compare", runs[0].name());
-    let (csv, png) = (out.with_extension("csv"), out.with_extension("png"));
+    let (csv, png) = (with_ending(out, ".csv")?, with_ending(out, ".png")?);
     write_csv(&csv, &differences)?;
     difference_chart(&differences).save(&png)?;
     say(&table::text(&runs, &differences))?;
     say(&format!("{}\n{}", csv.display(), png.display()))
+}
+
+/// `ending` behind a name, in which there may be dots.
+fn with_ending(path: &Path, ending: &str) -> Result<PathBuf> {
+    let mut name =
+        path.file_name().with_context(|| format!("--out {} names no file", path.display()))?.to_owned();
+    name.push(ending);
+    Ok(path.with_file_name(name))
 }
 
 fn plots(mut runs: Vec<PathBuf>) -> Result<()> {
