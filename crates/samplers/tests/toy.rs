@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{AdamW, Linear, Module, Optimizer, ParamsAdamW, VarBuilder, VarMap, linear};
 use elucidate_samplers::{ImageNoise, NoiseSource, Preconditioned, Setting, TrainingBatch};
-use elucidate_schedules::{NoiseInput, NoiseSchedule, Preconditioning, Prediction, TrainingNoise};
+use elucidate_schedules::{NoiseInput, Preconditioning, TrainingNoise};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
