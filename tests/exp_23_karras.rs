@@ -4,7 +4,7 @@ mod common;
 
 use anyhow::{Context, Result};
 use assert_cmd::Command;
-use common::{has_files, refuses};
+use common::{has_files, refuses, stopped};
 use elucidate_core::data::{FashionMnist, PixelRange};
 use elucidate_metrics::{Classifier, fid};
 use elucidate_report::{RunRecord, SampleRow, TrainRow, read_csv, read_json};
@@ -270,8 +270,7 @@ fn a_run_is_gone_on_with_from_any_folder() -> Result<()> {
     assert_eq!(record.working_folder.as_deref(), Some(".."));
     let table = fs::read(here.join("again/samples.csv"))?;
     // As if it had been killed before its last row.
-    let path = here.join("again/run.json");
-    fs::write(&path, serde_json::to_string(&RunRecord { finished: None, ..record })?)?;
+    stopped(&here.join("again"), |_| ())?;
     let whole = String::from_utf8(table)?;
     let rows: Vec<&str> = whole.lines().collect();
     fs::write(here.join("again/samples.csv"), rows[..rows.len() - 1].join("\n"))?;
@@ -288,8 +287,7 @@ fn a_table_with_notes_is_gone_on_with_and_kept() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let out = dir.path().join("run");
     short(&out).assert().success();
-    let record: RunRecord = read_json(&out.join("run.json"))?;
-    fs::write(out.join("run.json"), serde_json::to_string(&RunRecord { finished: None, ..record })?)?;
+    stopped(&out, |_| ())?;
     let table = fs::read_to_string(out.join("samples.csv"))?;
     let noted: Vec<String> = table
         .lines()

@@ -7,7 +7,7 @@ mod runs;
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
-use common::refuses;
+use common::{refuses, stopped};
 use elucidate_core::data::FashionMnist;
 use elucidate_report::{RunRecord, SCHEMA_VERSION, SampleRow, read_csv, read_json, write_csv, write_json};
 use runs::differences;
@@ -34,14 +34,6 @@ fn resume(out: &Path) -> assert_cmd::Command {
 fn finished(out: &Path) -> Result<()> {
     common::smoke(BINARY, out).args(THREE_SEEDS).assert().success();
     Ok(())
-}
-
-/// Makes a finished run one that was stopped, as `change` says.
-fn stopped(out: &Path, change: impl FnOnce(&mut RunRecord)) -> Result<()> {
-    let mut record = RunRecord::read(out)?;
-    record.finished = None;
-    change(&mut record);
-    write_json(&out.join("run.json"), &record)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use assert_cmd::Command;
+use elucidate_report::{RunRecord, write_json};
 use predicates::prelude::*;
 use std::fs;
 use std::path::Path;
@@ -40,6 +41,14 @@ pub fn smoke(binary: &str, out: &Path) -> Command {
     let mut command = command(binary);
     command.args(["--preset", "smoke", "--out"]).arg(out);
     command
+}
+
+/// Makes a finished run one that was stopped, as `change` says.
+pub fn stopped(out: &Path, change: impl FnOnce(&mut RunRecord)) -> Result<()> {
+    let mut record = RunRecord::read(out)?;
+    record.finished = None;
+    change(&mut record);
+    write_json(&out.join("run.json"), &record)
 }
 
 /// One line on stderr that begins with `error: ` and says `what`; the exit code is not 0.

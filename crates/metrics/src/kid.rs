@@ -101,25 +101,23 @@ pub(crate) fn counted_mmds(
     real.check_comparable(fake)?;
     let (n, d) = (fake.samples(), fake.dim());
     let counts = Mat::from_fn(n, counts.len(), |i, k| f64::from(counts[k][i]));
-    let kernel = |x: MatRef<'_, f64>, y: MatRef<'_, f64>| {
-        let mut products = x * y.transpose();
-        products.col_iter_mut().for_each(|column| {
-            column.iter_mut().for_each(|product| *product = (*product / d as f64 + 1.0).powi(3));
-        });
-        products
-    };
     // Of each resample: the kernel summed over pairs of different fake samples, and over fake and real ones.
     let sums_of = |from: usize| -> Vec<(f64, f64)> {
         let block = fake.rows().subrows(from, BLOCK.min(n - from));
         let ours = counts.subrows(from, block.nrows());
-        let within = kernel(block, fake.rows());
+        let mut within = block * fake.rows().transpose();
+        within
+            .col_iter_mut()
+            .flat_map(|column| column.iter_mut())
+            .for_each(|value| *value = kernel(*value, d));
         let weighted = &within * &counts;
-        let between = kernel(block, real.rows()) * Mat::<f64>::from_fn(real.samples(), 1, |_, _| 1.0);
+        let products = real.rows() * block.transpose();
+        let between: Vec<f64> = (0..block.nrows()).map(|i| sum_kernel(products.col_as_slice(i), d)).collect();
         let sums = |k: usize| {
             (0..block.nrows()).fold((0.0, 0.0), |(within_sum, between_sum), i| {
                 let count = ours[(i, k)];
                 let pairs = weighted[(i, k)] - count * within[(i, from + i)];
-                (within_sum + count * pairs, between_sum + count * between[(i, 0)])
+                (within_sum + count * pairs, between_sum + count * between[i])
             })
         };
         (0..counts.ncols()).map(sums).collect()
@@ -171,5 +169,10 @@ fn mean_between(x: MatRef<'_, f64>, y: MatRef<'_, f64>) -> f64 {
 
 /// Σ (x·y/d + 1)³ over given products x·y.
 fn sum_kernel(products: &[f64], d: usize) -> f64 {
-    products.iter().map(|product| (product / d as f64 + 1.0).powi(3)).sum()
+    products.iter().map(|&product| kernel(product, d)).sum()
+}
+
+/// (x·y/d + 1)³ of a product x·y.
+fn kernel(product: f64, d: usize) -> f64 {
+    (product / d as f64 + 1.0).powi(3)
 }

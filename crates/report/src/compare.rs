@@ -5,7 +5,7 @@ use crate::plots::label_among;
 use crate::record::SampleRow;
 use crate::scored::{ScoredRun, check_comparable};
 use crate::setting::labels;
-use crate::summary::{Estimate, Figure, Summary};
+use crate::summary::{Basis, Estimate, Figure, Summary};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -22,8 +22,8 @@ pub struct Difference {
     pub n: usize,
     pub base_seeds: usize,
     pub other_seeds: usize,
-    /// What the errors of the differences rest on: pairs of samples, seeds, or the errors of both apart.
-    pub basis: String,
+    /// What the errors of the differences rest on.
+    pub basis: Basis,
     pub base_fid: f64,
     pub base_fid_low: Option<f64>,
     pub base_fid_high: Option<f64>,
@@ -60,7 +60,7 @@ impl Difference {
             n: other.first().n,
             base_seeds: base.seeds(),
             other_seeds: other.seeds(),
-            basis: basis.to_string(),
+            basis,
             base_fid: base_fid.mean,
             base_fid_low,
             base_fid_high,
@@ -131,11 +131,12 @@ pub fn compare_runs(runs: &[ScoredRun]) -> Result<Vec<Difference>> {
 /// The settings that not all of the runs have, real images excepted, each with those that have it: what [`compare_runs`] leaves
 /// out of some or all pairs.
 pub fn left_out(runs: &[ScoredRun]) -> Vec<String> {
-    let mut having: BTreeMap<(String, usize), Vec<String>> = BTreeMap::new();
+    let labels = labels(runs.iter().flat_map(|run| &run.rows));
+    let mut having: BTreeMap<(&str, usize), Vec<String>> = BTreeMap::new();
     for run in runs {
         for summary in Summary::all(run.rows.iter().filter(|row| !row.is_real())) {
-            let setting = (summary.first().label(), summary.first().n);
-            having.entry(setting).or_default().push(run.name());
+            let label = labels[summary.setting()].as_str();
+            having.entry((label, summary.first().n)).or_default().push(run.name());
         }
     }
     let partial = having.into_iter().filter(|(_, names)| names.len() < runs.len());

@@ -79,7 +79,7 @@ pub fn read_csv<T: Serialize + DeserializeOwned + Default>(path: &Path) -> Resul
     let bytes = read_file(path)?;
     let message = || format!("{} is damaged or of another kind", path.display());
     let rows = parse_csv(&bytes).with_context(message)?;
-    let unknown = unknown_columns::<T>(path)?;
+    let unknown = unknown_among::<T>(&bytes)?;
     if !unknown.is_empty() {
         tracing::warn!("{} has columns that are passed over: {}", path.display(), unknown.join(", "));
     }
@@ -91,14 +91,17 @@ pub fn read_csv<T: Serialize + DeserializeOwned + Default>(path: &Path) -> Resul
 /// # Errors
 /// When the file cannot be read.
 pub fn unknown_columns<T: Serialize + Default>(path: &Path) -> Result<Vec<String>> {
+    unknown_among::<T>(&read_file(path)?)
+}
+
+fn unknown_among<T: Serialize + Default>(bytes: &[u8]) -> Result<Vec<String>> {
     // Columns that had another name in an older schema.
     const OLDER: [&str; 1] = ["kid_std_err"];
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.serialize(T::default())?;
     let row = writer.into_inner().map_err(|error| error.into_error())?;
     let known = csv::Reader::from_reader(row.as_slice()).headers()?.clone();
-    let bytes = read_file(path)?;
-    let header = csv::Reader::from_reader(bytes.as_slice()).headers()?.clone();
+    let header = csv::Reader::from_reader(bytes).headers()?.clone();
     let is_known = |name: &str| OLDER.contains(&name) || known.iter().any(|column| column == name);
     Ok(header.iter().filter(|name| !is_known(name)).map(str::to_string).collect())
 }

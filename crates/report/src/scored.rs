@@ -136,8 +136,7 @@ fn check_rows(rows: &[SampleRow]) -> Result<()> {
 pub fn check_comparable(runs: &[ScoredRun]) -> Result<()> {
     let firsts: Vec<(&ScoredRun, &SampleRow)> =
         runs.iter().filter_map(|run| Some((run, run.rows.first()?))).collect();
-    let rows: Vec<SampleRow> = firsts.iter().map(|(_, row)| (*row).clone()).collect();
-    if let Some((i, column, values)) = incomparable(&rows) {
+    if let Some((i, column, values)) = incomparable(firsts.iter().map(|(_, row)| *row)) {
         bail!(
             "{} and {} cannot be compared: they differ in {column} ({} and {})",
             firsts[0].0.name(),
@@ -150,7 +149,9 @@ pub fn check_comparable(runs: &[ScoredRun]) -> Result<()> {
 }
 
 /// The first row whose figures cannot be compared with those of row 0, the column in which they differ, and what it holds there.
-fn incomparable(rows: &[SampleRow]) -> Option<(usize, &'static str, [String; 2])> {
+fn incomparable<'a>(
+    rows: impl IntoIterator<Item = &'a SampleRow>,
+) -> Option<(usize, &'static str, [String; 2])> {
     let columns = |row: &SampleRow| {
         [
             ("classifier_sha256", row.classifier_sha256.clone()),
@@ -158,8 +159,9 @@ fn incomparable(rows: &[SampleRow]) -> Option<(usize, &'static str, [String; 2])
             ("n_real", row.n_real.to_string()),
         ]
     };
-    let first = columns(rows.first()?);
-    rows.iter().enumerate().find_map(|(i, row)| {
+    let mut rows = rows.into_iter().enumerate();
+    let first = columns(rows.next()?.1);
+    rows.find_map(|(i, row)| {
         let pairs = first.iter().zip(columns(row));
         let differing = pairs.into_iter().find(|((_, ours), (_, theirs))| ours != theirs);
         differing.map(|((column, ours), (_, theirs))| {

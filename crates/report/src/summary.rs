@@ -1,6 +1,7 @@
 //! Figures over seeds: means, standard errors, differences.
 
 use crate::record::{Resamples, SampleRow};
+use serde::{Serialize, Serializer};
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 use std::collections::HashMap;
 
@@ -61,6 +62,13 @@ impl Figure {
         }
     }
 
+    fn drawn(self, resamples: &Resamples) -> &[f32] {
+        match self {
+            Self::Fid => &resamples.fid,
+            Self::Kid => &resamples.kid,
+        }
+    }
+
     /// The bootstrap's standard error and its degrees of freedom, one less than there were resamples: those before schema 5 were 50.
     fn within_seed(self, row: &SampleRow) -> Option<(f64, f64)> {
         let std_err = match self {
@@ -74,12 +82,8 @@ impl Figure {
     /// The standard error of what `b` has more than `a`, of the same seed: the k-th resamples of both hold the same numbers of
     /// samples, which began with the same noise.
     fn between(self, a: &SampleRow, b: &SampleRow) -> Option<(f64, f64)> {
-        let drawn = |resamples: &Resamples| match self {
-            Self::Fid => resamples.fid.clone(),
-            Self::Kid => resamples.kid.clone(),
-        };
-        let (a, b) = (a.resamples.as_ref().map(drawn)?, b.resamples.as_ref().map(drawn)?);
-        let differences: Vec<f64> = a.iter().zip(&b).map(|(a, b)| f64::from(*b) - f64::from(*a)).collect();
+        let (a, b) = (self.drawn(a.resamples.as_ref()?), self.drawn(b.resamples.as_ref()?));
+        let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| f64::from(*b) - f64::from(*a)).collect();
         (a.len() == b.len()).then(|| (std(&differences), a.len() as f64 - 1.0))
     }
 }
@@ -178,6 +182,12 @@ pub enum Basis {
     Seeds(usize),
     /// The errors of both, which add in squares: nothing is paired.
     Apart,
+}
+
+impl Serialize for Basis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl std::fmt::Display for Basis {

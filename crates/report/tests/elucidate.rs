@@ -152,6 +152,24 @@ fn pairs_of_resamples_tell_a_difference_on_one_seed() -> Result<()> {
 }
 
 #[test]
+fn notes_say_what_the_errors_rest_on_and_nothing_else() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let rows = rows(&[100.0, 104.0], &[101.0, 103.0]);
+    let folder = run(dir.path(), "a", &rows)?;
+    let (_, text) = compare(dir.path(), &[&folder], &[])?;
+    assert!(text.contains("note: seeds:") && !text.contains("note: pairs:"), "{text}");
+    let drawn = |row: &SampleRow| {
+        let values: Vec<f32> = (0..10).map(|k| row.fid as f32 + (k % 3) as f32).collect();
+        (resamples_key(row), Resamples { fid: values.clone(), kid: values })
+    };
+    write_json(&folder.join("resamples.json"), &rows.iter().map(drawn).collect::<AllResamples>())?;
+    let (found, text) = compare(dir.path(), &[&folder], &[])?;
+    assert_eq!(found[0].basis, "pairs, 2 seeds");
+    assert!(text.contains("note: pairs:") && !text.contains("note: seeds:"), "{text}");
+    Ok(())
+}
+
+#[test]
 fn settings_of_one_run_are_compared_with_one_of_them() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let a = run(dir.path(), "a", &rows(&[100.0, 130.0], &[90.0, 121.0]))?;

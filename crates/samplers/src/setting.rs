@@ -368,13 +368,11 @@ fn parse_value(option: &OptionInfo, text: &str) -> Result<Value, SettingError> {
 
 fn allows(domain: Domain, value: &Value) -> bool {
     match (domain, value) {
-        (Domain::Number(from, to), Value::Float(v)) => (from..=to).contains(v),
-        (Domain::List(from, to), Value::Array(all)) => {
-            all.iter().all(|v| v.as_float().is_some_and(|v| (from..=to).contains(&v)))
+        (Domain::Number(..), Value::Float(v)) => domain.holds(*v),
+        (Domain::List(..), Value::Array(all)) => {
+            all.iter().all(|v| v.as_float().is_some_and(|v| domain.holds(v)))
         }
-        (Domain::Whole(from, to), Value::Integer(v)) => {
-            u64::try_from(*v).is_ok_and(|v| (from..=to).contains(&v))
-        }
+        (Domain::Whole(..), Value::Integer(v)) => domain.holds(*v as f64),
         (Domain::Names(names), Value::String(v)) => names.contains(&v.as_str()),
         _ => false,
     }

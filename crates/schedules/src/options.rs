@@ -25,6 +25,17 @@ pub enum Domain {
     List(f64, f64),
 }
 
+impl Domain {
+    /// Whether it holds `number`, by itself or in a list; of names, none.
+    pub fn holds(&self, number: f64) -> bool {
+        match *self {
+            Self::Number(from, to) | Self::List(from, to) => (from..=to).contains(&number),
+            Self::Whole(from, to) => number.fract() == 0.0 && (from as f64..=to as f64).contains(&number),
+            Self::Names(_) => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Domain {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         match self {

@@ -211,10 +211,10 @@ fn check_steps(steps: usize, least: usize) -> Result<(), ScheduleError> {
 }
 
 fn check_rho(rho: f64) -> Result<(), ScheduleError> {
-    match RHO {
-        Domain::Number(from, to) if (from..=to).contains(&rho) => Ok(()),
-        domain => impossible(format!("rho={rho} is impossible: give {domain}")),
+    if RHO.holds(rho) {
+        return Ok(());
     }
+    impossible(format!("rho={rho} is impossible: give {RHO}"))
 }
 
 between! {

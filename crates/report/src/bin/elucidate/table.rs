@@ -1,7 +1,8 @@
 //! A comparison in the terminal.
 
 use comfy_table::{CellAlignment, Table, presets};
-use elucidate_report::{Difference, RunRecord, ScoredRun, left_out};
+use elucidate_report::{Basis, Difference, RunRecord, ScoredRun, left_out};
+use std::collections::BTreeSet;
 
 /// What is compared and on what it rests, then a row for each difference.
 pub fn text(runs: &[ScoredRun], differences: &[Difference]) -> String {
@@ -25,15 +26,12 @@ fn notes(runs: &[ScoredRun], differences: &[Difference]) -> Vec<String> {
     if runs.iter().any(|run| run.record.git_revision != runs[0].record.git_revision) {
         notes.push("the runs are of different git revisions".to_string());
     }
-    for (basis, meaning) in [
-        ("pairs", "of samples that began with the same noise: the bootstrap over samples"),
-        ("seeds", "the scatter of the differences seed by seed, with Student's t"),
-        ("apart", "nothing is paired, so the errors of both add: common seeds would be surer"),
-    ] {
-        if differences.iter().any(|d| d.basis.contains(basis)) {
-            notes.push(format!("{basis}: {meaning}"));
-        }
-    }
+    let meanings = differences.iter().map(|d| match d.basis {
+        Basis::Pairs(_) => "pairs: of samples that began with the same noise: the bootstrap over samples",
+        Basis::Seeds(_) => "seeds: the scatter of the differences seed by seed, with Student's t",
+        Basis::Apart => "apart: nothing is paired, so the errors of both add: common seeds would be surer",
+    });
+    notes.extend(meanings.collect::<BTreeSet<_>>().into_iter().rev().map(String::from));
     if runs.len() > 1 {
         notes.extend(left_out(runs));
     }
@@ -56,7 +54,7 @@ fn table(one_run: bool, differences: &[Difference]) -> Table {
         let names = if one_run { vec![d.setting.clone()] } else { vec![d.other.clone(), d.setting.clone()] };
         let numbers = [
             d.n.to_string(),
-            d.basis.clone(),
+            d.basis.to_string(),
             with_width(d.base_fid, d.base_fid_high),
             with_width(d.fid, d.fid_high),
             with_width(d.fid_difference, d.fid_difference_high),
