@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use elucidate_core::files;
 use elucidate_core::params::{Tensors, frozen};
-use elucidate_core::unet::{UNet2DConfig, UNet2DModel, WEIGHTS, load_model, save_model};
+use elucidate_core::unet::{ModelFiles, UNet2DConfig, UNet2DModel, WEIGHTS, load_model, save_model};
 use elucidate_report::{OtherModel, RunRecord, read_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ pub fn obtain<T: Serialize + DeserializeOwned + PartialEq>(
         (Some(dir), _) => load(run, dir, own)?,
         (None, Some(folder)) => {
             let (config, weights) = load_model(&folder, &run.device)?;
-            describe(run, &folder.join(WEIGHTS), &weights)?;
+            describe(run, &[&folder.join(WEIGHTS)], &weights)?;
             (config, weights)
         }
         (None, None) => {
@@ -86,18 +86,19 @@ fn trained(run: &mut Run, config: &UNet2DConfig, objective: &Objective) -> Resul
 /// When the folder is damaged, the model is of another experiment, or the run began with another one.
 pub fn load_other(run: &mut Run, dir: &Path, experiment: &str, option: &str) -> Result<UNet2DModel> {
     let given = || format!("{option} {}", dir.display());
-    check_experiment(dir, experiment).with_context(given)?;
+    let found = ModelFiles::find(dir).with_context(given)?;
+    check_experiment(found.dir(), experiment).with_context(given)?;
     let (config, weights) = load_model(dir, &run.device).with_context(given)?;
-    uses(run, experiment, dir, WEIGHTS).with_context(given)?;
+    uses(run, experiment, dir, &found.weights()).with_context(given)?;
     Ok(UNet2DModel::new(&config, frozen(&weights, &run.device))?)
 }
 
-/// Writes down that the run uses the model of `experiment` in the folder `dir`, with its file of weights.
+/// Writes down that the run uses the model of `experiment` in the folder `dir`, with its files of weights.
 ///
 /// # Errors
-/// When the file cannot be read, or the run began with another model.
-pub(crate) fn uses(run: &mut Run, experiment: &str, dir: &Path, weights: &str) -> Result<()> {
-    let model = OtherModel { folder: dir.display().to_string(), sha256: sha256(&dir.join(weights))? };
+/// When a file cannot be read, or the run began with another model.
+pub(crate) fn uses(run: &mut Run, experiment: &str, dir: &Path, weights: &[&Path]) -> Result<()> {
+    let model = OtherModel { folder: dir.display().to_string(), sha256: sha256(weights)? };
     if let Some(first) = run.record.models.get(experiment) {
         ensure!(
             first.sha256 == model.sha256,
@@ -136,7 +137,7 @@ fn save<T: Serialize>(run: &mut Run, config: &UNet2DConfig, weights: &Tensors, o
     let folder = run.folder.path(MODEL);
     save_model(&folder, &config, weights, half_precision(run))?;
     let (_, weights) = load_model(&folder, &run.device)?;
-    describe(run, &folder.join(WEIGHTS), &weights)?;
+    describe(run, &[&folder.join(WEIGHTS)], &weights)?;
     Ok(weights)
 }
 
@@ -174,7 +175,8 @@ fn load<T: Serialize + DeserializeOwned + PartialEq>(
     own: &T,
 ) -> Result<(UNet2DConfig, Tensors)> {
     let given = || format!("--checkpoint {}", dir.display());
-    check_experiment(dir, &run.record.experiment).with_context(given)?;
+    let found = ModelFiles::find(dir).with_context(given)?;
+    check_experiment(found.dir(), &run.record.experiment).with_context(given)?;
     let (config, weights) = load_model(dir, &run.device).with_context(given)?;
     match config.others.get(TRAINING) {
         Some(training) => {
@@ -193,7 +195,7 @@ fn load<T: Serialize + DeserializeOwned + PartialEq>(
             (run.settings.training.epochs, run.settings.training.batch_size) = (0, 0);
         }
     }
-    describe(run, &dir.join(WEIGHTS), &weights)?;
+    describe(run, &found.weights(), &weights)?;
     run.describe(own)?;
     Ok((config, weights))
 }
@@ -210,13 +212,17 @@ fn what_differs(theirs: &Value, ours: &Value) -> String {
 }
 
 /// Writes down which weights are sampled.
-pub(crate) fn describe(run: &mut Run, path: &Path, weights: &Tensors) -> Result<()> {
-    run.record.checkpoint_sha256 = Some(sha256(path)?);
+pub(crate) fn describe(run: &mut Run, files: &[&Path], weights: &Tensors) -> Result<()> {
+    run.record.checkpoint_sha256 = Some(sha256(files)?);
     run.record.parameters = weights.values().map(Tensor::elem_count).sum();
     Ok(())
 }
 
-fn sha256(path: &Path) -> Result<String> {
-    let bytes = files::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(format!("{:x}", Sha256::digest(bytes)))
+/// SHA-256 of the files, one after the other.
+fn sha256(paths: &[&Path]) -> Result<String> {
+    let mut hash = Sha256::new();
+    for path in paths {
+        hash.update(files::read(path).with_context(|| format!("cannot read {}", path.display()))?);
+    }
+    Ok(format!("{:x}", hash.finalize()))
 }

@@ -97,7 +97,7 @@ impl NoiseLevelModel {
             .collect::<candle_core::Result<_>>()?;
         write_atomically(&folder.join(WEIGHTS), &safetensors::serialize(weights, None)?)?;
         let (model, weights) = read(&folder, &run.device)?;
-        describe(run, &folder.join(WEIGHTS), &weights)?;
+        describe(run, &[&folder.join(WEIGHTS)], &weights)?;
         Ok(model)
     }
 
@@ -117,7 +117,7 @@ impl NoiseLevelModel {
     pub fn saved(run: &mut Run) -> Result<Option<Self>> {
         let Some(folder) = saved(run, WEIGHTS) else { return Ok(None) };
         let (model, weights) = read(&folder, &run.device)?;
-        describe(run, &folder.join(WEIGHTS), &weights)?;
+        describe(run, &[&folder.join(WEIGHTS)], &weights)?;
         Ok(Some(model))
     }
 
@@ -127,7 +127,7 @@ impl NoiseLevelModel {
     /// As [`NoiseLevelModel::load`], and when the run began with another model.
     pub fn load_other(run: &mut Run, dir: &Path) -> Result<Self> {
         let model = Self::load(dir, &run.device)?;
-        uses(run, EXPERIMENT, dir, WEIGHTS)?;
+        uses(run, EXPERIMENT, dir, &[&dir.join(WEIGHTS)])?;
         Ok(model)
     }
 }
