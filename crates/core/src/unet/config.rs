@@ -168,7 +168,7 @@ impl UNet2DConfig {
         }
         let deepest = self.block_out_channels[levels - 1];
         match self.attn_norm_num_groups {
-            Some(groups) if self.add_attention && deepest % groups != 0 => {
+            Some(groups) if self.add_attention && !deepest.is_multiple_of(groups) => {
                 return Err(format!(
                     "block_out_channels {deepest} is not a multiple of attn_norm_num_groups {groups}"
                 ));
