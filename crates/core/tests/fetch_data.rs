@@ -77,7 +77,7 @@ impl Checkout {
     }
 
     /// Every file of the data with what tells whether it was written anew.
-    fn files(&self) -> Result<Vec<(PathBuf, u64, (i64, i64))>> {
+    fn files(&self) -> Result<Vec<(PathBuf, [i64; 3])>> {
         let mut files = vec![];
         let mut folders = vec![self.root.path().join("data")];
         while let Some(folder) = folders.pop() {
@@ -89,7 +89,7 @@ impl Checkout {
                 if metadata.is_dir() {
                     folders.push(path.clone());
                 }
-                files.push((path, metadata.ino(), (metadata.mtime(), metadata.mtime_nsec())));
+                files.push((path, [metadata.ino() as i64, metadata.mtime(), metadata.mtime_nsec()]));
             }
         }
         files.sort();
