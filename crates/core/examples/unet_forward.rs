@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).without_time().init();
     elucidate_kernels::force_candle_ops(options.candle_ops);
     let (config, weights) = load_model(&options.model, &Device::Cpu)?;
     let model = UNet2DModel::new(&config, frozen(&weights, &Device::Cpu))?;
