@@ -4,7 +4,7 @@ set positional-arguments
 default:
     @just --list --unsorted
 
-# Fetch Fashion-MNIST into data/fashion-mnist, where it is not on this machine yet
+# Fetch Fashion-MNIST into data/fashion-mnist where it is not on this machine yet, and anew what is damaged there
 [group('experiments')]
 data:
     @scripts/fetch-data.sh

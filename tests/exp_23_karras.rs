@@ -141,6 +141,15 @@ fn a_model_can_be_sampled_again_without_training() -> Result<()> {
         candle_core::safetensors::load(second.join("samples/heun_2.safetensors"), &candle_core::Device::Cpu)?;
     let samples = samples.get("samples").context("tensor samples")?;
     assert_eq!(samples.dims(), [10, 1, 32, 32]);
+    // As a pipeline of diffusers' has it, with weights of a variant.
+    let (pipeline, third) = (dir.path().join("pipeline"), dir.path().join("third"));
+    fs::create_dir(&pipeline)?;
+    fs::rename(first.join("model"), pipeline.join("unet"))?;
+    let weights = ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"];
+    let [plain, variant] = weights.map(|name| pipeline.join("unet").join(name));
+    fs::rename(plain, variant)?;
+    sample_again(&third, &pipeline).assert().success();
+    assert_eq!(figures(&first)?, figures(&third)?);
     Ok(())
 }
 

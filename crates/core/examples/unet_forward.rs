@@ -9,10 +9,10 @@ use elucidate_core::unet::{UNet2DModel, load_model};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Puts the tensors `sample` (n,c,h,w) and `timestep` (n) of a safetensors file through a UNet; writes the tensor `out`.
+/// Puts the tensors `sample` (n,c,h,w) and `timestep` (n, or one for all) of a safetensors file through a UNet; writes the tensor `out`.
 #[derive(Parser)]
 struct Options {
-    /// A folder with config.json and diffusion_pytorch_model.safetensors
+    /// A folder as diffusers saves it: config.json and diffusion_pytorch_model.safetensors, or a pipeline's with them in unet/
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Where the inputs are
@@ -37,6 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).without_time().init();
     elucidate_kernels::force_candle_ops(options.candle_ops);
     let (config, weights) = load_model(&options.model, &Device::Cpu)?;
     let model = UNet2DModel::new(&config, frozen(&weights, &Device::Cpu))?;

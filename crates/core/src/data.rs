@@ -2,10 +2,10 @@
 
 use crate::files::check_regular;
 use candle_core::{Device, Result, Tensor};
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 /// Height and width of an image as it is stored.
@@ -29,6 +29,14 @@ struct Idx {
 impl Idx {
     fn header_bytes(&self) -> Vec<u8> {
         self.header.iter().flat_map(|n| n.to_be_bytes()).collect()
+    }
+
+    /// Where it is in `dir`, if anywhere: gzipped or plain, with the publisher's dash in its name or the dot of other copies.
+    fn find(&self, dir: &Path) -> Option<PathBuf> {
+        let dotted = self.name.replace("-idx", ".idx");
+        let names =
+            [self.name, &dotted].into_iter().flat_map(|name| [format!("{name}.gz"), name.to_string()]);
+        names.map(|name| dir.join(name)).find(|path| path.symlink_metadata().is_ok())
     }
 
     /// Size of the unpacked file.
@@ -69,14 +77,15 @@ pub enum DataError {
     /// A file is missing or cannot be read.
     #[error("cannot read {}: {source}; `just data` fetches Fashion-MNIST, --data-dir says where it is", path.display())]
     Unreadable {
-        /// The file, without the .gz that it may have.
+        /// The file that was tried.
         path: PathBuf,
         /// What the system says.
         source: io::Error,
     },
     /// A file is not the one that was published.
     #[error(
-        "{} is damaged: its SHA-256 is {found}, not {expected}; delete it and run `just data`", path.display()
+        "{} is damaged: its SHA-256, unpacked, is {found}, not {expected}; `just data` mends what is in \
+         data/fashion-mnist; elsewhere put a whole file in its place", path.display()
     )]
     Checksum {
         /// The file.
@@ -138,15 +147,19 @@ pub struct Split {
 }
 
 impl FashionMnist {
-    /// Loads the data from `data_dir` where given, else from the folder that the environment's FASHION_MNIST_DIR names,
-    /// else from `data/fashion-mnist` in this folder or one above it, else from where Debian's package installs it, else,
-    /// with the feature `hub`, from the Hugging Face hub. IDX files may be gzipped. Nothing is parsed before its checksum
-    /// is found right.
+    /// Loads the data from `data_dir` where given, else from the folder that the environment's FASHION_MNIST_DIR names (not
+    /// where it is empty), else from `data/fashion-mnist` in this folder or one above it, else from where Debian's package installs it, else,
+    /// with the feature `hub`, from the Hugging Face hub. The folder may be that of
+    /// torchvision, with the files in `FashionMNIST/raw`; IDX files may be gzipped, and named `train-images.idx3-ubyte`.
+    /// Nothing is parsed before its checksum is found right.
     ///
     /// # Errors
     /// When `data_dir` lacks a file, when a file is damaged, or when the data is nowhere.
     pub fn load(data_dir: Option<&Path>) -> std::result::Result<Self, DataError> {
-        let from_environment = || std::env::var_os("FASHION_MNIST_DIR").map(PathBuf::from);
+        let from_environment = || {
+            let dir = std::env::var_os("FASHION_MNIST_DIR").filter(|dir| !dir.is_empty());
+            dir.map(PathBuf::from)
+        };
         match data_dir.map(Path::to_path_buf).or_else(from_environment).or_else(find_folder) {
             Some(dir) => Self::load_folder(&dir),
             #[cfg(feature = "hub")]
@@ -158,6 +171,7 @@ impl FashionMnist {
 
     fn load_folder(dir: &Path) -> std::result::Result<Self, DataError> {
         let [train_images, train_labels, test_images, test_labels] = &FILES;
+        let dir = &with_files(dir);
         Ok(Self {
             train: Split { images: read_idx(dir, train_images)?, labels: read_idx(dir, train_labels)? },
             test: Split { images: read_idx(dir, test_images)?, labels: read_idx(dir, test_labels)? },
@@ -225,23 +239,56 @@ fn find_folder() -> Option<PathBuf> {
     local.chain([PathBuf::from(DEBIAN)]).find(|folder| folder.is_dir())
 }
 
+/// The folder of the data set that is in `dir`: itself, or where torchvision puts the files below it, whichever has most.
+fn with_files(dir: &Path) -> PathBuf {
+    let folders =
+        ["FashionMNIST/raw", "raw"].map(|below| dir.join(below)).into_iter().chain([dir.to_path_buf()]);
+    let files = |folder: &PathBuf| FILES.iter().filter(|file| file.find(folder).is_some()).count();
+    // Of those that have as many, the last.
+    folders.max_by_key(files).unwrap_or_else(|| dir.to_path_buf())
+}
+
 /// The values of an IDX file, plain or gzipped, after its checksum was found right.
 fn read_idx(dir: &Path, file: &Idx) -> std::result::Result<Vec<u8>, DataError> {
-    let path = dir.join(file.name);
-    let unreadable = |source| DataError::Unreadable { path: path.clone(), source };
+    let path = file.find(dir).unwrap_or_else(|| dir.join(file.name));
     // One byte more than there should be is enough to see that a file is too long, however much it would unpack to.
-    let limit = file.size() as u64 + 1;
-    let mut bytes = vec![];
-    let gzipped = dir.join(format!("{}.gz", file.name));
-    if gzipped.is_file() {
-        let packed = File::open(&gzipped).map_err(unreadable)?;
-        GzDecoder::new(packed).take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
-    } else {
-        check_regular(&path).map_err(unreadable)?;
-        File::open(&path).and_then(|plain| plain.take(limit).read_to_end(&mut bytes)).map_err(unreadable)?;
-    }
+    let mut bytes = unpacked(&path, file.size() + 1)
+        .map_err(|source| DataError::Unreadable { path: path.clone(), source })?;
     check(&[&bytes], file, &path)?;
     Ok(bytes.split_off(4 * file.header.len()))
+}
+
+/// The first `limit` bytes of a file, plain or gzipped.
+fn unpacked(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+    check_regular(path)?;
+    let mut file = BufReader::new(File::open(path)?);
+    let mut bytes = vec![];
+    if path.extension().is_none_or(|extension| extension != "gz") {
+        file.take(limit as u64).read_to_end(&mut bytes)?;
+        return Ok(bytes);
+    }
+    // Of one member or several; zeros may fill up the file, as they do on tapes.
+    while bytes.len() < limit && skip_zeros(&mut file)? {
+        let left = (limit - bytes.len()) as u64;
+        GzDecoder::new(&mut file).take(left).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// Whether anything but zeros is left, which is read next.
+fn skip_zeros(file: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let buffer = file.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(false);
+        }
+        let zeros = buffer.iter().take_while(|&&byte| byte == 0).count();
+        let more = zeros < buffer.len();
+        file.consume(zeros);
+        if more {
+            return Ok(true);
+        }
+    }
 }
 
 fn check(parts: &[&[u8]], file: &Idx, path: &Path) -> std::result::Result<(), DataError> {

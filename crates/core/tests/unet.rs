@@ -7,8 +7,8 @@ use elucidate_core::rng::Streams;
 use elucidate_core::unet::{UNet2DConfig, UNet2DModel, load_model, notebook_init, save_model};
 use std::path::{Path, PathBuf};
 
-const FIXTURES: [&str; 6] =
-    ["lesson_like", "attention_first", "one_level", "one_head", "no_attention", "mixed_levels"];
+const FIXTURES: [&str; 7] =
+    ["lesson_like", "attention_first", "one_level", "one_head", "no_attention", "mixed_levels", "unpadded"];
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/unet").join(name)
@@ -37,13 +37,13 @@ fn outputs_and_gradients_agree_with_diffusers_and_candles_ops() -> Result<()> {
         println!("{name}: {ours:.1e} from diffusers");
         assert!(ours <= 1e-4, "{name} differs by {ours:.1e}");
     }
-    let ours = step_gradients()?;
+    let ours = [step_gradients(0)?, step_gradients(1)?].concat();
     elucidate_kernels::force_candle_ops(true);
     for name in FIXTURES {
         let candles = difference(name, DType::F32).context(name)?;
         assert!(candles <= 1e-4, "{name} differs by {candles:.1e} with candle's ops");
     }
-    let candles = step_gradients()?;
+    let candles = [step_gradients(0)?, step_gradients(1)?].concat();
     elucidate_kernels::force_candle_ops(false);
     assert_eq!(ours.len(), candles.len());
     for ((name, ours), (_, candles)) in ours.iter().zip(&candles) {
@@ -55,8 +55,8 @@ fn outputs_and_gradients_agree_with_diffusers_and_candles_ops() -> Result<()> {
 }
 
 /// Every gradient of a training step's loss.
-fn step_gradients() -> Result<Vec<(String, Tensor)>> {
-    let config = UNet2DConfig::with_blocks(&[8, 16], 1, &[1]);
+fn step_gradients(downsample_padding: usize) -> Result<Vec<(String, Tensor)>> {
+    let config = UNet2DConfig { downsample_padding, ..UNet2DConfig::with_blocks(&[8, 16], 1, &[1]) };
     let streams = Streams::new(4);
     let (model, params) = Params::init(&streams, &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
     let x = streams.normal_images("x", 0..5, &[1, 16, 16], &Device::Cpu)?;
@@ -75,6 +75,25 @@ fn in_double_precision_rounding_is_all_that_is_left() -> Result<()> {
     for name in FIXTURES {
         let off = difference(name, DType::F64)?;
         assert!(off <= 1e-5, "{name} differs by {off:.1e}");
+    }
+    Ok(())
+}
+
+#[test]
+fn one_time_is_that_of_all_images() -> Result<()> {
+    let (config, tensors) = load_model(&folder("unpadded"), &Device::Cpu)?;
+    let model = UNet2DModel::new(&config, frozen(&tensors, &Device::Cpu))?;
+    let sample = Streams::new(1).normal_images("x", 0..3, &[1, 8, 8], &Device::Cpu)?;
+    let out = |timestep: Tensor| model.forward(&sample, &timestep);
+    let each = out(Tensor::new(&[7.5f32, 7.5, 7.5], &Device::Cpu)?)?;
+    for one in [Tensor::new(7.5f32, &Device::Cpu)?, Tensor::new(&[7.5f32], &Device::Cpu)?] {
+        assert_eq!(largest(&(out(one)? - &each)?)?, 0.0);
+    }
+    let whole = out(Tensor::new(7i64, &Device::Cpu)?)?;
+    assert_eq!(largest(&(whole - out(Tensor::new(&[7f32, 7.0, 7.0], &Device::Cpu)?)?)?)?, 0.0);
+    for dims in [vec![2], vec![3, 1], vec![1, 1], vec![0]] {
+        let error = out(Tensor::zeros(dims, DType::F32, &Device::Cpu)?).expect_err("it does not fit");
+        assert!(error.to_string().contains("timestep has shape"), "{error}");
     }
     Ok(())
 }

@@ -104,6 +104,16 @@ impl FeatureMaps {
         Ok(self.with_values(Tensor::cat(&[&self.values, &other.values], channels)?))
     }
 
+    /// `zeros` rows of zeros below and as many columns on the right: (n, c, h + zeros, w + zeros).
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn pad_with_zeros(&self, zeros: usize) -> Result<Self> {
+        let rows = if self.interleaved { 1 } else { 2 };
+        let padded = self.values.pad_with_zeros(rows, 0, zeros)?.pad_with_zeros(rows + 1, 0, zeros)?;
+        Ok(self.with_values(padded))
+    }
+
     /// The sum, number by number.
     ///
     /// # Errors

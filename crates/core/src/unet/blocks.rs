@@ -12,6 +12,7 @@ pub(super) struct Common {
     pub(super) groups: usize,
     pub(super) eps: f64,
     pub(super) head_dim: Option<usize>,
+    pub(super) downsample_padding: usize,
 }
 
 /// Norm, SiLU, convolution, time added, norm, SiLU, convolution, and the input added (diffusers' `ResnetBlock2D`).
@@ -149,6 +150,7 @@ impl Layers {
 pub(super) struct Down {
     layers: Layers,
     downsampler: Option<Conv2d>,
+    padding: usize,
 }
 
 impl Down {
@@ -162,11 +164,13 @@ impl Down {
     ) -> Result<Self> {
         let mut inputs = vec![after; layers];
         inputs[0] = before;
-        let shape = ConvShape::same(after, after, 3).stride(2);
+        let padding = common.downsample_padding;
+        let shape = ConvShape { padding, ..ConvShape::same(after, after, 3).stride(2) };
         let conv = || Conv2d::new(shape, vb.pp("downsamplers.0.conv"));
         Ok(Self {
             layers: Layers::new(&inputs, after, attention, common, &vb)?,
             downsampler: downsample.then(conv).transpose()?,
+            padding,
         })
     }
 
@@ -182,7 +186,8 @@ impl Down {
             skips.push(x.clone());
         }
         if let Some(conv) = &self.downsampler {
-            x = conv.forward(&x)?;
+            // diffusers' `Downsample2D`: what is padded by none is first made larger by (0, 1, 0, 1).
+            x = conv.forward(&if self.padding == 0 { x.pad_with_zeros(1)? } else { x })?;
             skips.push(x.clone());
         }
         Ok(x)

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 /// No number of channels, layers or groups may be larger: products of three still fit, and lists of layers stay short.
 const LARGEST: usize = 1 << 16;
 
+/// What diffusers calls the network.
+pub(super) const CLASS: &str = "UNet2DModel";
+
 /// A level on the way down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DownBlock {
@@ -24,8 +27,9 @@ pub enum UpBlock {
     AttnUpBlock2D,
 }
 
-/// The configuration of diffusers' `UNet2DModel`: its keys, its defaults. A key that is not here is accepted with the
-/// value that diffusers has by default, and refused with any other.
+/// The configuration of diffusers' `UNet2DModel`: its keys, its defaults. A key of diffusers' that is not here is accepted
+/// with the value that diffusers has by default, and refused with any other; a key that diffusers does not have either is
+/// passed over, as diffusers does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UNet2DConfig {
@@ -51,8 +55,13 @@ pub struct UNet2DConfig {
     pub mid_block_scale_factor: f64,
     /// Width of an attention head; nothing for one head over all channels.
     pub attention_head_dim: Option<usize>,
+    /// Zeros around the maps when they are downsampled: 1 on each side, or 0, where diffusers adds a row below and a column
+    /// on the right.
+    pub downsample_padding: usize,
     /// Groups of every group norm.
     pub norm_num_groups: usize,
+    /// Groups of the group norm of the middle block's attention; nothing for `norm_num_groups`.
+    pub attn_norm_num_groups: Option<usize>,
     /// Added to the variance in every group norm.
     pub norm_eps: f64,
     /// Whether the middle block has attention.
@@ -78,7 +87,9 @@ impl Default for UNet2DConfig {
             layers_per_block: 2,
             mid_block_scale_factor: 1.0,
             attention_head_dim: Some(8),
+            downsample_padding: 1,
             norm_num_groups: 32,
+            attn_norm_num_groups: None,
             norm_eps: 1e-5,
             add_attention: true,
             others: Map::new(),
@@ -133,10 +144,12 @@ impl UNet2DConfig {
             ));
         }
         let sizes = [self.in_channels, self.out_channels, self.layers_per_block, self.norm_num_groups];
-        if sizes.contains(&0) || self.attention_head_dim == Some(0) {
-            return Err("in_channels, out_channels, layers_per_block, norm_num_groups and attention_head_dim must be \
-                        above 0"
-                .to_string());
+        if sizes.contains(&0) || [self.attention_head_dim, self.attn_norm_num_groups].contains(&Some(0)) {
+            return Err(
+                "in_channels, out_channels, layers_per_block, norm_num_groups, attn_norm_num_groups and \
+                        attention_head_dim must be above 0"
+                    .to_string(),
+            );
         }
         let sizes = sizes.iter().chain(&self.block_out_channels).chain(&self.attention_head_dim);
         if sizes.max() > Some(&LARGEST) {
@@ -153,6 +166,18 @@ impl UNet2DConfig {
                 ));
             }
         }
+        let deepest = self.block_out_channels[levels - 1];
+        match self.attn_norm_num_groups {
+            Some(groups) if self.add_attention && !deepest.is_multiple_of(groups) => {
+                return Err(format!(
+                    "block_out_channels {deepest} is not a multiple of attn_norm_num_groups {groups}"
+                ));
+            }
+            _ => {}
+        }
+        if self.downsample_padding > 1 {
+            return Err(format!("downsample_padding = {} is not supported", self.downsample_padding));
+        }
         let half = self.block_out_channels[0] / 2;
         if half as f64 <= self.freq_shift {
             return Err(format!("freq_shift {} leaves none of {half} frequencies", self.freq_shift));
@@ -161,25 +186,36 @@ impl UNet2DConfig {
     }
 
     fn check_others(&self) -> Result<(), String> {
-        for (key, value) in &self.others {
-            let supported = match key.as_str() {
-                "sample_size" | "dropout" | "num_train_timesteps" => true,
-                key if key.starts_with('_') => true,
-                "time_embedding_type" => value == "positional",
-                "downsample_type" | "upsample_type" => value == "conv",
-                "act_fn" => value == "silu" || value == "swish",
-                "resnet_time_scale_shift" => value == "default",
-                "downsample_padding" => value == 1,
-                "mid_block_type" => value == "UNetMidBlock2D",
-                "attn_norm_num_groups" | "class_embed_type" | "num_class_embeds" | "time_embedding_dim" => {
-                    value.is_null()
-                }
-                _ => return Err(format!("{key} is unknown")),
-            };
-            if !supported {
-                return Err(format!("{key} = {value} is not supported"));
-            }
+        let refused = |(key, value): &(&String, &Value)| is_supported(key, value) == Some(false);
+        match self.others.iter().find(refused) {
+            Some((key, value)) => Err(format!("{key} = {value} is not supported")),
+            None => Ok(()),
         }
-        Ok(())
     }
+
+    /// The keys that diffusers' `UNet2DModel` does not have, as far as is known here: a moving average's, or a newer
+    /// version's. The network is built without them.
+    pub fn unknown_keys(&self) -> Vec<&str> {
+        self.others
+            .iter()
+            .filter(|(key, value)| is_supported(key, value).is_none())
+            .map(|(key, _)| key.as_str())
+            .collect()
+    }
+}
+
+/// Whether the network that is built here is the one that a key of diffusers' asks for; nothing for other keys.
+fn is_supported(key: &str, value: &Value) -> Option<bool> {
+    Some(match key {
+        "_class_name" => value == CLASS,
+        "sample_size" | "dropout" | "num_train_timesteps" => true,
+        key if key.starts_with('_') => true,
+        "time_embedding_type" => value == "positional",
+        "downsample_type" | "upsample_type" => value == "conv",
+        "act_fn" => value == "silu" || value == "swish",
+        "resnet_time_scale_shift" => value == "default",
+        "mid_block_type" => value == "UNetMidBlock2D",
+        "class_embed_type" | "num_class_embeds" | "time_embedding_dim" => value.is_null(),
+        _ => return None,
+    })
 }

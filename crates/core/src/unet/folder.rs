@@ -1,7 +1,8 @@
 //! A model's folder: `config.json` and `diffusion_pytorch_model.safetensors`, as diffusers' `save_pretrained` writes
 //! and its `from_pretrained` reads them.
 
-use super::{UNet2DConfig, UNet2DModel};
+use super::config::CLASS;
+use super::{ModelFiles, UNet2DConfig, UNet2DModel, WEIGHTS};
 use crate::files;
 use crate::params::{Params, Tensors, frozen};
 use crate::rng::Streams;
@@ -11,10 +12,9 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use tracing::warn;
 
-const CONFIG: &str = "config.json";
-/// The file of a model's folder that holds its parameters.
-pub const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+pub(super) const CONFIG: &str = "config.json";
 
 /// Writes a model's folder, each file beside its place first and then renamed; the weights in half precision where
 /// `half` says so.
@@ -25,7 +25,7 @@ pub fn save_model(dir: &Path, config: &UNet2DConfig, tensors: &Tensors, half: bo
     fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
     let mut json = serde_json::to_value(config)?;
     if let Value::Object(keys) = &mut json {
-        keys.insert("_class_name".to_string(), json!("UNet2DModel"));
+        keys.insert("_class_name".to_string(), json!(CLASS));
         keys.insert("_diffusers_version".to_string(), json!("0.30.0"));
     }
     write(&dir.join(CONFIG), serde_json::to_string_pretty(&json)?.as_bytes())?;
@@ -43,27 +43,35 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     files::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Reads a model's folder: its configuration and its parameters in f32, which fit each other.
+/// Reads a model's folder, or a pipeline's ([`ModelFiles::find`]): its configuration and its parameters in f32, which fit
+/// each other. Keys of the configuration that are unknown are warned of and passed over.
 ///
 /// # Errors
-/// When a file is missing or damaged, when the configuration is not one of ours, and when a parameter is missing,
-/// unknown or of another shape: one line that names the file and what is wrong.
+/// When a file is missing or damaged, when the configuration asks for another network than is built here, and when a
+/// parameter is missing, unknown, there twice or of another shape: one line that names the file and what is wrong.
 pub fn load_model(dir: &Path, device: &Device) -> Result<(UNet2DConfig, Tensors)> {
-    let path = dir.join(CONFIG);
-    let text = files::read(&path).with_context(|| {
-        format!("cannot read {}: a model's folder holds {CONFIG} and {WEIGHTS}", path.display())
-    })?;
+    let found = ModelFiles::find(dir)?;
+    let path = found.dir().join(CONFIG);
+    let text = files::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let config: UNet2DConfig = serde_json::from_slice(&text)
         .with_context(|| format!("{} is not a UNet2DModel's", path.display()))?;
     if let Err(reason) = config.check() {
         bail!("{}: {reason}", path.display());
     }
-    let path = dir.join(WEIGHTS);
-    let tensors = files::parameters(files::read_tensors(&path, device)?)
-        .with_context(|| format!("{} is not a model's", path.display()))?;
+    warn_of_unknown_keys(&config, &path);
+    let tensors = found.parameters(device)?;
     check_names(&config, &tensors)
-        .with_context(|| format!("{} does not fit its {CONFIG}", path.display()))?;
+        .with_context(|| format!("{} does not fit its {CONFIG}", found.named().display()))?;
     Ok((config, tensors))
+}
+
+fn warn_of_unknown_keys(config: &UNet2DConfig, path: &Path) {
+    let keys = config.unknown_keys();
+    if !keys.is_empty() {
+        // Escaped: a key may hold the end of a line.
+        let keys = keys.join(", ").escape_debug().to_string();
+        warn!("{}: keys that {CLASS} does not have are passed over: {keys}", path.display());
+    }
 }
 
 fn check_names(config: &UNet2DConfig, tensors: &Tensors) -> Result<()> {

@@ -4,14 +4,16 @@ mod blocks;
 mod config;
 mod folder;
 mod init;
+mod weights;
 
 pub use config::{DownBlock, UNet2DConfig, UpBlock};
-pub use folder::{WEIGHTS, load_model, save_model};
+pub use folder::{load_model, save_model};
 pub use init::notebook_init;
+pub use weights::{ModelFiles, WEIGHTS};
 
 use crate::nn::{Conv2d, ConvShape, Dense, GroupNorm};
 use blocks::{Attention, Common, Down, ResnetBlock, Up};
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use elucidate_kernels::FeatureMaps;
 
@@ -44,13 +46,15 @@ impl UNet2DModel {
             groups: config.norm_num_groups,
             eps: config.norm_eps,
             head_dim: config.attention_head_dim,
+            downsample_padding: config.downsample_padding,
         };
+        let of_attention = Common { groups: config.attn_norm_num_groups.unwrap_or(common.groups), ..common };
         let mid = vb.pp("mid_block");
         let mid_resnet = |i: usize| {
             ResnetBlock::new(bottom, bottom, config.mid_block_scale_factor, common, mid.pp("resnets").pp(i))
         };
         let mid_attention =
-            || Attention::new(bottom, config.mid_block_scale_factor, common, mid.pp("attentions.0"));
+            || Attention::new(bottom, config.mid_block_scale_factor, of_attention, mid.pp("attentions.0"));
         let time = vb.pp("time_embedding");
         Ok(Self {
             conv_in: Conv2d::new(ConvShape::same(config.in_channels, top, 3), vb.pp("conv_in"))?,
@@ -80,13 +84,13 @@ impl UNet2DModel {
     }
 
     /// The network's output (n, out_channels, h, w) for `sample` (n, in_channels, h, w) and the time of each image,
-    /// `timestep` (n); h and w are divisible by two at every downsampling.
+    /// `timestep` (n), or one time for all, () or (1); h and w are divisible by two at every downsampling.
     ///
     /// # Errors
     /// When the shapes do not fit.
     pub fn forward(&self, sample: &Tensor, timestep: &Tensor) -> Result<Tensor> {
         let time = timestep_embedding(
-            &timestep.to_dtype(sample.dtype())?,
+            &one_for_each(timestep, sample.dim(0)?)?.to_dtype(sample.dtype())?,
             self.config.block_out_channels[0],
             self.config.flip_sin_to_cos,
             self.config.freq_shift,
@@ -139,6 +143,17 @@ fn up_blocks(config: &UNet2DConfig, common: Common, vb: VarBuilder) -> Result<Ve
         Up::new(&inputs, after, attention, i + 1 < channels.len(), common, vb.pp(i))
     };
     config.up_block_types.iter().enumerate().map(block).collect()
+}
+
+/// `timestep` as one time for each of `images`: (n), or the same for all, () or (1).
+fn one_for_each(timestep: &Tensor, images: usize) -> Result<Tensor> {
+    match timestep.dims() {
+        [] | [1] => timestep.reshape(1)?.broadcast_as(images),
+        &[times] if times == images => Ok(timestep.clone()),
+        dims => {
+            bail!("timestep has shape {dims:?}: give one time for each of {images} images, or one for all")
+        }
+    }
 }
 
 /// Sines and cosines of `timestep` (n) at `dim`/2 frequencies from 1 down to 1/10,000 (Vaswani 2017, section 3.5):

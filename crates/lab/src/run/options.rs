@@ -216,7 +216,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "MINUTES", default_value_t = 3.0, allow_negative_numbers = true)]
     pub checkpoint_minutes: f64,
 
-    /// Skip training: sample this model, a folder with config.json and diffusion_pytorch_model.safetensors
+    /// Skip training: sample this model, a folder as diffusers saves it: config.json and
+    /// diffusion_pytorch_model.safetensors, or a pipeline's with them in unet/
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "epochs", "batch_size", "lr", "ema_decay", "blocks", "layers_per_block", "attention",
         "attention_head_dim",

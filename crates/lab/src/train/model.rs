@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use elucidate_core::files;
 use elucidate_core::params::{Tensors, frozen};
-use elucidate_core::unet::{UNet2DConfig, UNet2DModel, WEIGHTS, load_model, save_model};
+use elucidate_core::unet::{ModelFiles, UNet2DConfig, UNet2DModel, WEIGHTS, load_model, save_model};
 use elucidate_report::{OtherModel, RunRecord, read_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ pub fn obtain<T: Serialize + DeserializeOwned + PartialEq>(
         (Some(dir), _) => load(run, dir, own)?,
         (None, Some(folder)) => {
             let (config, weights) = load_model(&folder, &run.device)?;
-            describe(run, &folder.join(WEIGHTS), &weights)?;
+            describe(run, &[&folder.join(WEIGHTS)], &weights)?;
             (config, weights)
         }
         (None, None) => {
@@ -88,8 +88,9 @@ pub fn check_checkpoint<T: Serialize + DeserializeOwned + PartialEq>(
 /// When it is no model's folder, or the model is of another experiment.
 pub fn check_other(dir: &Path, experiment: &str, option: &str) -> Result<()> {
     let check = || {
-        check_experiment(&folder(dir), experiment)?;
-        load_grey(&folder(dir), &Device::Cpu)
+        let files = ModelFiles::find(&folder(dir))?;
+        check_experiment(files.dir(), experiment)?;
+        load_grey(files.dir(), &Device::Cpu)
     };
     check().map(|_| ()).with_context(|| given(option, dir))
 }
@@ -134,19 +135,20 @@ fn trained(run: &mut Run, config: &UNet2DConfig, objective: &Objective) -> Resul
 /// # Errors
 /// When the folder is damaged, the model is of another experiment, or the run began with another one.
 pub fn load_other(run: &mut Run, dir: &Path, experiment: &str, option: &str) -> Result<UNet2DModel> {
-    let (dir, given) = (&folder(dir), || given(option, dir));
-    check_experiment(dir, experiment).with_context(given)?;
-    let (config, weights) = load_grey(dir, &run.device).with_context(given)?;
-    uses(run, experiment, dir, WEIGHTS).with_context(given)?;
+    let given = || given(option, dir);
+    let files = ModelFiles::find(&folder(dir)).with_context(given)?;
+    check_experiment(files.dir(), experiment).with_context(given)?;
+    let (config, weights) = load_grey(files.dir(), &run.device).with_context(given)?;
+    uses(run, experiment, files.dir(), &files.weights()).with_context(given)?;
     Ok(UNet2DModel::new(&config, frozen(&weights, &run.device))?)
 }
 
-/// Writes down that the run uses the model of `experiment` in the folder `dir`, with its file of weights.
+/// Writes down that the run uses the model of `experiment` in the folder `dir`, with its files of weights.
 ///
 /// # Errors
-/// When the file cannot be read, or the run began with another model.
-pub(crate) fn uses(run: &mut Run, experiment: &str, dir: &Path, weights: &str) -> Result<()> {
-    let model = OtherModel { folder: dir.display().to_string(), sha256: sha256(&dir.join(weights))? };
+/// When a file cannot be read, or the run began with another model.
+pub(crate) fn uses(run: &mut Run, experiment: &str, dir: &Path, weights: &[&Path]) -> Result<()> {
+    let model = OtherModel { folder: dir.display().to_string(), sha256: sha256(weights)? };
     if let Some(first) = run.record.models.get(experiment) {
         ensure!(
             first.sha256 == model.sha256,
@@ -185,7 +187,7 @@ fn save<T: Serialize>(run: &mut Run, config: &UNet2DConfig, weights: &Tensors, o
     let folder = run.folder.path(MODEL);
     save_model(&folder, &config, weights, half_precision(run))?;
     let (_, weights) = load_model(&folder, &run.device)?;
-    describe(run, &folder.join(WEIGHTS), &weights)?;
+    describe(run, &[&folder.join(WEIGHTS)], &weights)?;
     Ok(weights)
 }
 
@@ -223,31 +225,41 @@ fn load<T: Serialize + DeserializeOwned + PartialEq>(
     own: &T,
 ) -> Result<(UNet2DConfig, Tensors)> {
     let read = read(dir, &run.record.experiment, own, &run.device);
-    let (config, weights, trained) = read.with_context(|| given("--checkpoint", dir))?;
-    match trained {
+    let Read { files, config, weights, settings } = read.with_context(|| given("--checkpoint", dir))?;
+    match settings {
         Some(settings) => run.settings.training = settings.training,
         None => {
             run.settings.training.blocks.clone_from(&config.block_out_channels);
             (run.settings.training.epochs, run.settings.training.batch_size) = (0, 0);
         }
     }
-    describe(run, &folder(dir).join(WEIGHTS), &weights)?;
+    describe(run, &files.weights(), &weights)?;
     run.describe(own)?;
     Ok((config, weights))
 }
 
-/// The model in the folder `dir` and, where it was trained here, the settings that it was trained with: by `experiment`, with the
-/// options `own`.
+/// A model that was trained before.
+struct Read {
+    files: ModelFiles,
+    config: UNet2DConfig,
+    weights: Tensors,
+    /// What it was trained with, where it was trained here.
+    settings: Option<Settings>,
+}
+
+/// The model in the folder `dir`, which, where it was trained here, `experiment` trained with the options `own`.
 fn read<T: Serialize + DeserializeOwned + PartialEq>(
     dir: &Path,
     experiment: &str,
     own: &T,
     device: &Device,
-) -> Result<(UNet2DConfig, Tensors, Option<Settings>)> {
-    let dir = folder(dir);
-    check_experiment(&dir, experiment)?;
-    let (config, weights) = load_grey(&dir, device)?;
-    let Some(training) = config.others.get(TRAINING) else { return Ok((config, weights, None)) };
+) -> Result<Read> {
+    let files = ModelFiles::find(&folder(dir))?;
+    check_experiment(files.dir(), experiment)?;
+    let (config, weights) = load_grey(files.dir(), device)?;
+    let Some(training) = config.others.get(TRAINING) else {
+        return Ok(Read { files, config, weights, settings: None });
+    };
     let training: Training<Value> = serde_json::from_value(training.clone())?;
     let theirs: T = serde_json::from_value(training.own.clone())?;
     ensure!(
@@ -255,7 +267,7 @@ fn read<T: Serialize + DeserializeOwned + PartialEq>(
         "it was trained with {}; give the same options",
         what_differs(&training.own, &serde_json::to_value(own)?)
     );
-    Ok((config, weights, Some(training.settings)))
+    Ok(Read { files, config, weights, settings: Some(training.settings) })
 }
 
 /// What `theirs` holds and `ours` does not, as `option value`.
@@ -270,13 +282,17 @@ fn what_differs(theirs: &Value, ours: &Value) -> String {
 }
 
 /// Writes down which weights are sampled.
-pub(crate) fn describe(run: &mut Run, path: &Path, weights: &Tensors) -> Result<()> {
-    run.record.checkpoint_sha256 = Some(sha256(path)?);
+pub(crate) fn describe(run: &mut Run, files: &[&Path], weights: &Tensors) -> Result<()> {
+    run.record.checkpoint_sha256 = Some(sha256(files)?);
     run.record.parameters = weights.values().map(Tensor::elem_count).sum();
     Ok(())
 }
 
-fn sha256(path: &Path) -> Result<String> {
-    let bytes = files::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(format!("{:x}", Sha256::digest(bytes)))
+/// SHA-256 of the files, one after the other.
+fn sha256(paths: &[&Path]) -> Result<String> {
+    let mut hash = Sha256::new();
+    for path in paths {
+        hash.update(files::read(path).with_context(|| format!("cannot read {}", path.display()))?);
+    }
+    Ok(format!("{:x}", hash.finalize()))
 }

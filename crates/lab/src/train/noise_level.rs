@@ -97,7 +97,7 @@ impl NoiseLevelModel {
             .collect::<candle_core::Result<_>>()?;
         write_atomically(&folder.join(WEIGHTS), &safetensors::serialize(weights, None)?)?;
         let (model, weights) = read(&folder, &run.device)?;
-        describe(run, &folder.join(WEIGHTS), &weights)?;
+        describe(run, &[&folder.join(WEIGHTS)], &weights)?;
         Ok(model)
     }
 
@@ -118,7 +118,7 @@ impl NoiseLevelModel {
     pub fn saved(run: &mut Run) -> Result<Option<Self>> {
         let Some(saved) = saved(run, WEIGHTS) else { return Ok(None) };
         let (model, weights) = read(&saved, &run.device)?;
-        describe(run, &saved.join(WEIGHTS), &weights)?;
+        describe(run, &[&saved.join(WEIGHTS)], &weights)?;
         Ok(Some(model))
     }
 
@@ -128,7 +128,8 @@ impl NoiseLevelModel {
     /// As [`NoiseLevelModel::load`], and when the run began with another model.
     pub fn load_other(run: &mut Run, dir: &Path) -> Result<Self> {
         let model = Self::load(dir, &run.device)?;
-        uses(run, EXPERIMENT, &folder(dir), WEIGHTS)?;
+        let dir = folder(dir);
+        uses(run, EXPERIMENT, &dir, &[&dir.join(WEIGHTS)])?;
         Ok(model)
     }
 }
