@@ -52,7 +52,9 @@ fn a_smoke_run_with_the_other_notebooks_models_leaves_everything_in_its_folder()
     assert_eq!(variants.len(), 10);
     assert!(rows.iter().all(|row| row.fid.is_finite() && row.kid.is_finite()));
     let figures = read_json::<RunRecord>(&out.join("run.json"))?.figures;
-    assert!(figures["test loss without t"] < 1.1);
+    // An untrained network answers 0, whose loss is the noise's variance, 1.
+    let loss = figures["test loss without t"];
+    assert!(loss < 0.9, "{loss}");
     // The same model and data as in its own run, so the same loss.
     let its_own = read_json::<RunRecord>(&dir.path().join("exp-22-cosine/run.json"))?.figures;
     let there = figures["test loss of 22_cosine's model, with t"];

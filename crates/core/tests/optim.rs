@@ -1,9 +1,12 @@
 //! Adam and the one-cycle schedule against PyTorch, on the fixture that tests/fixtures/optim/make.py made.
 
+mod common;
+
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::Init;
-use elucidate_core::optim::{Adam, AdamState, OneCycle};
+use common::twenty_steps;
+use elucidate_core::optim::{Adam, OneCycle};
 use elucidate_core::params::{Params, Tensors};
 use elucidate_core::rng::Streams;
 use serde::Deserialize;
@@ -83,45 +86,6 @@ fn a_hundred_steps_agree_with_pytorch() -> Result<()> {
                 (&adam.state().ema[&name] - &moved)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
             assert!(off < 1e-5, "step {i}: the average of {name} is {off:.1e} off");
             average.insert(name, moved);
-        }
-    }
-    Ok(())
-}
-
-/// Twenty steps of one weight of (70, 30) along transposed, so not contiguous, gradients; `still` gets none.
-fn twenty_steps() -> Result<(Params, AdamState)> {
-    let streams = Streams::new(3);
-    let (_, params) = Params::init(&streams, &Device::Cpu, |vb| {
-        let normal = Init::Randn { mean: 0.0, stdev: 1.0 };
-        vb.get_with_hints((70, 30), "moving", normal)?;
-        vb.get_with_hints(4, "still", normal)
-    })?;
-    let mut adam = Adam::new(&params, 1e-5, 0.99)?;
-    params.vars()["still"].set(&Tensor::ones(4, DType::F32, &Device::Cpu)?)?;
-    for step in 0..20 {
-        let grad = streams.normal_images("gradient", 30 * step..30 * (step + 1), &[70], &Device::Cpu)?;
-        adam.step(&[("moving".to_string(), grad.t()?)].into(), 1e-2, 0.9)?;
-    }
-    Ok((params, adam.state().clone()))
-}
-
-#[test]
-fn one_pass_on_the_cpu_equals_candles_ops() -> Result<()> {
-    // The switch is the whole process's: no other test here may touch it, and all others pass either way.
-    let (params, state) = twenty_steps()?;
-    elucidate_kernels::force_candle_ops(true);
-    let (params_candle, state_candle) = twenty_steps()?;
-    elucidate_kernels::force_candle_ops(false);
-    let pairs = [
-        (params.snapshot()?, params_candle.snapshot()?),
-        (state.m, state_candle.m),
-        (state.v, state_candle.v),
-        (state.ema, state_candle.ema),
-    ];
-    for (ours, candles) in pairs {
-        for (name, tensor) in ours {
-            let [ours, candles] = [&tensor, &candles[&name]].map(|t| t.flatten_all()?.to_vec1::<f32>());
-            assert_eq!(ours?, candles?, "{name}");
         }
     }
     Ok(())

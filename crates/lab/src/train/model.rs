@@ -87,16 +87,24 @@ pub fn check_checkpoint<T: Serialize + DeserializeOwned + PartialEq>(
 /// # Errors
 /// When it is no model's folder, or the model is of another experiment.
 pub fn check_other(dir: &Path, experiment: &str, option: &str) -> Result<()> {
-    let check = || {
-        let files = ModelFiles::find(&folder(dir))?;
-        check_experiment(files.dir(), experiment)?;
-        load_grey(files.dir(), &Device::Cpu)
-    };
+    let check = || load_grey(find(dir, experiment)?.dir(), &Device::Cpu);
     check().map(|_| ()).with_context(|| given(option, dir))
 }
 
 fn given(option: &str, dir: &Path) -> String {
     format!("{option} {}", dir.display())
+}
+
+/// The files of the UNet that `given` leads to, which must not be another experiment's than `ours`.
+fn find(given: &Path, ours: &str) -> Result<ModelFiles> {
+    let dir = folder(given);
+    let found = ModelFiles::find(&dir);
+    // Whose model it is says more than which files it lacks.
+    let of = found.as_ref().map_or(dir.as_path(), ModelFiles::dir);
+    if of.join("config.json").exists() {
+        check_experiment(of, ours)?;
+    }
+    found
 }
 
 /// The UNet of a folder, which must be for images of one channel.
@@ -136,8 +144,7 @@ fn trained(run: &mut Run, config: &UNet2DConfig, objective: &Objective) -> Resul
 /// When the folder is damaged, the model is of another experiment, or the run began with another one.
 pub fn load_other(run: &mut Run, dir: &Path, experiment: &str, option: &str) -> Result<UNet2DModel> {
     let given = || given(option, dir);
-    let files = ModelFiles::find(&folder(dir)).with_context(given)?;
-    check_experiment(files.dir(), experiment).with_context(given)?;
+    let files = find(dir, experiment).with_context(given)?;
     let (config, weights) = load_grey(files.dir(), &run.device).with_context(given)?;
     uses(run, experiment, files.dir(), &files.weights()).with_context(given)?;
     Ok(UNet2DModel::new(&config, frozen(&weights, &run.device))?)
@@ -254,8 +261,7 @@ fn read<T: Serialize + DeserializeOwned + PartialEq>(
     own: &T,
     device: &Device,
 ) -> Result<Read> {
-    let files = ModelFiles::find(&folder(dir))?;
-    check_experiment(files.dir(), experiment)?;
+    let files = find(dir, experiment)?;
     let (config, weights) = load_grey(files.dir(), device)?;
     let Some(training) = config.others.get(TRAINING) else {
         return Ok(Read { files, config, weights, settings: None });
