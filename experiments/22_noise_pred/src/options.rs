@@ -54,7 +54,7 @@ impl Options {
     }
 }
 
-/// The notebook's values for the lesson preset; half the channels for quick, a quarter and less for smoke. The last
+/// The notebook's values for the lesson preset; smaller batches at a lower rate for long, half the channels for quick, a quarter and less for smoke. The last
 /// weights count, not their average: so does the notebook.
 pub fn preset(settings: &mut Settings) {
     settings.training.lr = 1e-2;
@@ -70,6 +70,9 @@ pub fn preset(settings: &mut Settings) {
         Preset::Long | Preset::Lesson => {
             settings.training.blocks = vec![16, 32, 64, 128, 256, 512];
             settings.training.epochs = 20;
+            if settings.preset == Preset::Long {
+                (settings.training.batch_size, settings.training.lr) = (128, 3e-3);
+            }
         }
     }
 }
