@@ -52,6 +52,7 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
         "loss.png",
         "loss_by_sigma.csv",
         "loss_by_sigma.png",
+        "model/README.md",
         "model/config.json",
         "model/diffusion_pytorch_model.safetensors",
         "nearest.csv",
@@ -77,6 +78,17 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
         assert!((record.figures[name] - 1.0).abs() < 0.1, "{name} is {}", record.figures[name]);
     }
     assert_eq!(rows[0].classifier_sha256, record.classifier_sha256);
+
+    let card = fs::read_to_string(out.join("model/README.md"))?;
+    assert!(card.contains(&format!("loss: {:.4} on", train[1].test_loss)), "{card}");
+    assert!(card.contains(&format!("| heun 5 | 48 | 9 | {:.1}", rows[6].fid)), "{card}");
+    // Its example begins at sigma_max, with c_skip, c_out, c_in and c_noise of Karras 2022, table 1.
+    let at_80 = card.lines().find(|line| line.trim_start().starts_with("(80.0")).context("sigma 80")?;
+    let numbers = at_80.trim().trim_matches(['(', ')', ',']).split(", ").map(str::parse::<f64>);
+    let numbers: Vec<f64> = numbers.collect::<Result<_, _>>()?;
+    let total = 80f64.hypot(0.66);
+    let expected = [80.0, (0.66 / total).powi(2), 80.0 * 0.66 / total, 1.0 / total, 80.0, 0.0];
+    assert!(numbers.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-7), "{at_80}");
     Ok(())
 }
 

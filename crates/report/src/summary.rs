@@ -4,6 +4,7 @@ use crate::record::{Resamples, SampleRow};
 use serde::{Serialize, Serializer};
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 use std::collections::HashMap;
+use std::fmt::{self, Display, Formatter};
 
 /// A figure of samples.csv that has errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,18 @@ impl Estimate {
     /// Whether 0 lies outside of its 95 % interval.
     pub fn is_not_zero(&self) -> bool {
         self.half_width().is_some_and(|width| self.mean.abs() > width)
+    }
+}
+
+/// The mean and, where it is known, ± half the width of the 95 % interval, with the digits that are asked for.
+impl Display for Estimate {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let digits = f.precision().unwrap_or(2);
+        write!(f, "{:.digits$}", self.mean)?;
+        match self.half_width() {
+            Some(width) => write!(f, " ± {width:.digits$}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 use elucidate_core::data::PixelRange;
 use elucidate_lab::evaluate::draw::draw;
 use elucidate_lab::evaluate::figures::sampling_sigmas;
+use elucidate_lab::evaluate::model_card::model_card;
 use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
 use elucidate_lab::run::options::NoOwnOptions;
@@ -72,5 +73,6 @@ fn run(options: &Options) -> Result<()> {
         karras.iter().try_for_each(|setting| sample(run, &mut table, setting))
     })?;
     table.finish(&run)?;
+    model_card(&run, &table, &preconditioning)?;
     run.finish()
 }

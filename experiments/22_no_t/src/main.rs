@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use ddim::{DdimSetting, EpsModel, draw_ddim};
 use elucidate_lab::evaluate::draw::Described;
+use elucidate_lab::evaluate::model_card::model_card;
 use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
 use elucidate_lab::run::options::NoOwnOptions;
@@ -97,6 +98,7 @@ fn run(options: &Options) -> Result<()> {
         along::read_off_brightened(run, without_t)
     })?;
     table.finish(&run)?;
+    model_card(&run, &table, &not_told.choices.preconditioning)?;
     run.finish()
 }
 

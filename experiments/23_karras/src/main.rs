@@ -7,6 +7,7 @@ use anyhow::Result;
 use elucidate_core::data::PixelRange;
 use elucidate_lab::evaluate::draw::draw;
 use elucidate_lab::evaluate::figures::sampling_sigmas;
+use elucidate_lab::evaluate::model_card::model_card;
 use elucidate_lab::evaluate::nearest::{COMPARED, nearest_training_images};
 use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
@@ -83,6 +84,7 @@ fn run(options: &Options) -> Result<()> {
         })?;
     }
     table.finish(&run)?;
+    model_card(&run, &table, &preconditioning)?;
     run.finish()
 }
 

@@ -6,6 +6,7 @@ mod options;
 use anyhow::Result;
 use elucidate_lab::evaluate::draw::draw;
 use elucidate_lab::evaluate::figures::sampling_sigmas;
+use elucidate_lab::evaluate::model_card::model_card;
 use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
 use elucidate_lab::run::options::Preset;
@@ -56,5 +57,6 @@ fn run(options: &Options) -> Result<()> {
         })
     })?;
     table.finish(&run)?;
+    model_card(&run, &table, &preconditioning)?;
     run.finish()
 }

@@ -2,6 +2,7 @@
 
 pub mod draw;
 pub mod figures;
+pub mod model_card;
 pub mod nearest;
 pub mod one_setting;
 pub mod pictures;

@@ -16,8 +16,8 @@ use elucidate_metrics::{
     RESAMPLES, Reference, Resampled, class_counts, kid_chunks, kid_subsets,
 };
 use elucidate_report::{
-    AllResamples, Estimate, Figure, Resamples, SampleRow, ScoredRun, Series, Summary, draw_samples,
-    read_curves, resamples_key, save_curves, unknown_columns, write_atomically, write_csv,
+    AllResamples, Figure, Resamples, SampleRow, ScoredRun, Series, Summary, draw_samples, read_curves,
+    resamples_key, save_curves, unknown_columns, write_atomically, write_csv,
 };
 use rand::seq::index;
 use std::collections::BTreeMap;
@@ -263,6 +263,11 @@ impl Table {
         Ok(())
     }
 
+    /// All that was scored.
+    pub fn rows(&self) -> &[SampleRow] {
+        &self.rows
+    }
+
     /// Draws the charts of all rows and writes a table of them to the log.
     ///
     /// # Errors
@@ -270,11 +275,6 @@ impl Table {
     pub fn finish(&self, run: &Run) -> Result<()> {
         draw_samples(run.folder.root())?;
         info!("{:<32} {:>6} {:>6} {:>5} {:>18} {:>20}", "setting", "n", "seeds", "nfe", "FID", "KID");
-        let with_width = |estimate: Estimate, digits: usize| {
-            let width =
-                estimate.half_width().map_or_else(String::new, |width| format!(" ± {width:.digits$}"));
-            format!("{:.digits$}{width}", estimate.mean)
-        };
         for summary in Summary::all(&self.rows) {
             let row = summary.first();
             let nfe = row.nfe.map_or_else(|| "-".to_string(), |nfe| nfe.to_string());
@@ -284,8 +284,8 @@ impl Table {
                 row.label(),
                 row.n,
                 summary.seeds(),
-                with_width(fid, 2),
-                with_width(kid, 5)
+                format!("{fid:.2}"),
+                format!("{kid:.5}")
             );
         }
         Ok(())

@@ -1,0 +1,134 @@
+//! The model card: what a model's folder says about itself, as the Hugging Face hub has it.
+
+use crate::evaluate::score::Table;
+use crate::run::Run;
+use crate::train::model::MODEL;
+use anyhow::{Context, Result};
+use elucidate_report::{Figure, Summary, TrainRow, is_there, read_csv, write_atomically};
+use elucidate_samplers::Setting;
+use elucidate_schedules::Preconditioning;
+use std::fmt::Write;
+
+/// Steps of the example.
+const STEPS: usize = 18;
+
+/// Writes README.md beside the UNet that the run trained: what it was trained on and how, its losses and FIDs, and how it is
+/// sampled here and with diffusers alone. `preconditioning` is what its input, time and answer mean.
+///
+/// # Errors
+/// When a file of the run is damaged or cannot be written.
+pub fn model_card(run: &Run, table: &Table, preconditioning: &Preconditioning) -> Result<()> {
+    let folder = run.folder.path(MODEL);
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let parts = [
+        front_matter(),
+        training(run, preconditioning)?,
+        samples(run, table)?,
+        usage(run, preconditioning)?,
+        licence(),
+    ];
+    let path = folder.join("README.md");
+    write_atomically(&path, parts.join("\n").as_bytes())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn front_matter() -> String {
+    "---\nlibrary_name: diffusers\nlicense: mit\ndatasets: [zalando-datasets/fashion_mnist]\n\
+     tags: [unconditional-image-generation, diffusion, safetensors]\n---\n"
+        .to_string()
+}
+
+fn training(run: &Run, preconditioning: &Preconditioning) -> Result<String> {
+    let (record, training) = (&run.record, &run.settings.training);
+    let mut text = format!(
+        "# {} / {}\n\nA `UNet2DModel` of {} parameters that denoises images of Fashion-MNIST, 32 × 32 with the images' 28 × 28 in the \
+         middle, one channel, pixels of [−1, 1].\n\n## Training\n\n",
+        record.experiment, record.run, record.parameters
+    );
+    let mut line = |what: &str, value: &str| writeln!(text, "- {what}: {value}");
+    line("data", &format!("the first {} of Fashion-MNIST's 60,000 training images", training.train_images))?;
+    line("what it predicts", &format!("`{}`", serde_json::to_string(preconditioning)?))?;
+    line(
+        "recipe",
+        &format!(
+            "{} epochs in batches of {}, Adam, one cycle with its peak at {}; these weights are their moving average (decay {}); seed {}",
+            training.epochs, training.batch_size, training.lr, training.ema_decay, run.settings.seed
+        ),
+    )?;
+    let losses = run.folder.path("train.csv");
+    let losses: Vec<TrainRow> = if is_there(&losses) { read_csv(&losses)? } else { vec![] };
+    if let Some(last) = losses.last() {
+        let tested = run.settings.scoring.test_images;
+        line(
+            "loss",
+            &format!("{:.4} on the noised {tested} test images after {} images", last.test_loss, last.images),
+        )?;
+    }
+    if let Some(seconds) = record.seconds.get("training") {
+        line(
+            "time",
+            &format!(
+                "{:.0} minutes with {} threads on {} ({})",
+                seconds / 60.0,
+                record.threads,
+                record.device,
+                record.cpu
+            ),
+        )?;
+    }
+    line("program", &format!("elucidate {}, revision {}", env!("CARGO_PKG_VERSION"), record.git_revision))?;
+    Ok(text)
+}
+
+fn samples(run: &Run, table: &Table) -> Result<String> {
+    let mut text = format!(
+        "## Samples\n\nFID and KID between features of a classifier of Fashion-MNIST (SHA-256 {}), against {} test images; ± is half a \
+         95 % interval. They compare with each other and with the floor, real training images, and with nothing else.\n\n\
+         | samples | number | evaluations | FID | KID |\n| --- | --- | --- | --- | --- |\n",
+        run.record.classifier_sha256.get(..12).unwrap_or_default(),
+        run.settings.scoring.test_images
+    );
+    for summary in Summary::all(table.rows()) {
+        let row = summary.first();
+        let nfe = row.nfe.map_or_else(|| "–".to_string(), |nfe| nfe.to_string());
+        let (fid, kid) = (summary.figure(Figure::Fid), summary.figure(Figure::Kid));
+        let seeds = if summary.seeds() > 1 { format!(", {} seeds", summary.seeds()) } else { String::new() };
+        writeln!(text, "| {} | {}{seeds} | {nfe} | {fid:.1} | {kid:.2} |", row.label(), row.n)?;
+    }
+    Ok(text)
+}
+
+/// How it is sampled, here and by Euler's method with diffusers alone, which cuts off the fraction of a time that is no tensor.
+fn usage(run: &Run, preconditioning: &Preconditioning) -> Result<String> {
+    let (experiment, name) = (&run.record.experiment, &run.record.run);
+    let folder = format!("results/{experiment}/{name}/{MODEL}");
+    let mut text = format!(
+        "## Use\n\nHere:\n\n```sh\njust exp-{} --checkpoint {folder}\n```\n\nWith diffusers alone, by Euler's \
+         method; a row is a noise level σ and what makes a denoiser of the network there: \
+         D(x; σ) = μ + c_skip·(x − μ) + c_out·F(c_in·(x − μ); c_noise).\n\n```python\nimport torch\nfrom diffusers import UNet2DModel\n\n\
+         # sigma, c_skip, c_out, c_in, c_noise, mu\nsteps = [\n",
+        experiment.replace('_', "-")
+    );
+    let setting = Setting::parse(&format!("euler steps={STEPS}"), preconditioning)?;
+    for sigma in setting.sigma_steps.sigmas(&preconditioning.schedule, preconditioning.scale)? {
+        let c = preconditioning.at(sigma);
+        if sigma > 0.0 {
+            let row = [sigma, c.c_skip, c.c_out, c.c_in, c.c_noise, c.mean].map(|v| format!("{v:.8}"));
+            writeln!(text, "    ({}),", row.join(", "))?;
+        }
+    }
+    writeln!(
+        text,
+        "]\nmodel = UNet2DModel.from_pretrained(\"{folder}\")\nx = steps[0][0] * torch.randn(16, 1, 32, 32)\nwith torch.no_grad():\n    \
+         for (sigma, c_skip, c_out, c_in, c_noise, mu), (following, *_) in zip(steps, steps[1:] + [(0.0,)]):\n        \
+         denoised = mu + c_skip * (x - mu) + c_out * model(c_in * (x - mu), torch.tensor(c_noise)).sample\n        \
+         x = x + (following - sigma) * (x - denoised) / sigma\n```"
+    )?;
+    Ok(text)
+}
+
+fn licence() -> String {
+    "## Licence\n\nMIT or Apache-2.0, at your choice; Fashion-MNIST is Zalando's, under MIT.\n".to_string()
+}
