@@ -36,6 +36,12 @@ exp-23-karras *ARGS: data
 exp-design-space *ARGS: data
     cargo run --release -p exp-design-space -- "$@"
 
+# Run what a sweep's file describes, as far as it is missing, and merge its tables (just sweep FILE --plan)
+[group('experiments')]
+sweep FILE *ARGS: data
+    cargo build --release -q -p elucidate-sweep -p 'exp-*'
+    target/release/sweep "$@"
+
 # Which settings of runs differ by more than their errors; of one run, its settings (just compare RUN RUN…)
 [group('results')]
 compare *ARGS:

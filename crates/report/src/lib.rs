@@ -12,7 +12,7 @@ mod scored;
 mod setting;
 mod summary;
 
-pub use charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, ShareTable};
+pub use charts::{Dot, DotChart, DotSet, HeatMap, LineChart, Role, Scale, Series, ShareTable};
 pub use compare::{Difference, compare_runs, compare_settings, difference_chart, left_out};
 pub use files::{
     check_text, is_there, read_csv, read_file, read_json, unknown_columns, write_atomically, write_csv,

@@ -164,6 +164,11 @@ pub fn start_log(folder: &RunFolder) -> Result<()> {
     tracing_subscriber::registry().with(terminal).with(log).try_init().context("the log is already started")
 }
 
+/// The end of a run with `--dry-run`: its options as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct DryRun(pub(crate) String);
+
 /// A run under way: where it writes, what it works with, and what is written down about it.
 #[derive(Debug)]
 pub struct Run {
@@ -191,7 +196,7 @@ impl Run {
     /// Begins a run of `experiment`: sets the threads, reads data and classifier, makes the folder and its log, and
     /// writes the first run.json. `own` are the experiment's own options; `preset` makes a preset's values the experiment's.
     ///
-    /// With `--resume` the folder, the settings and the experiment's own options are those of the run that is gone on
+    /// With `--dry-run` the options are checked, and the error is [`DryRun`]. With `--resume` the folder, the settings and the experiment's own options are those of the run that is gone on
     /// with: the returned value holds the latter.
     ///
     /// # Errors
@@ -213,6 +218,9 @@ impl Run {
             }
             None => (Settings::resolve(options, device.is_cuda(), preset)?, own, None),
         };
+        if options.dry_run {
+            return Err(DryRun(serde_json::to_string(&Stored { settings, own })?).into());
+        }
         let data = FashionMnist::load(options.data_dir.as_deref())?;
         let classifier = match &options.classifier {
             Some(path) => Classifier::load(path, &device).context("--classifier")?,

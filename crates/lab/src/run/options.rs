@@ -224,6 +224,10 @@ pub struct RunOptions {
     ])]
     pub checkpoint: Option<PathBuf>,
 
+    /// Check the options, print what they come to with the preset as JSON, and end
+    #[arg(long, conflicts_with = "resume")]
+    pub dry_run: bool,
+
     /// Write each setting's samples as samples/SETTING.safetensors
     #[arg(long)]
     pub save_samples: bool,

@@ -1,5 +1,6 @@
 //! What every experiment's `main` does: read the options, those of the run that is gone on with, run, say how it ended.
 
+use crate::run::DryRun;
 use crate::run::interrupt::{self, Interrupted};
 use crate::run::options::RunOptions;
 use anyhow::{Context, Result, anyhow, ensure};
@@ -51,6 +52,12 @@ pub fn main<O: CommandLine>(revision: &'static str, run: impl FnOnce(&O) -> Resu
     REVISION.get_or_init(|| revision);
     let result = options::<O>().and_then(|options| options.as_ref().map_or(Ok(()), run));
     let Err(error) = result else { return ExitCode::SUCCESS };
+    if let Some(DryRun(options)) = error.downcast_ref() {
+        return match writeln!(io::stdout(), "{options}") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let (word, code) = match interrupted(&error) {
         Some(interrupted) => ("stopped", ExitCode::from(interrupted.exit_code())),
         None => ("error", ExitCode::FAILURE),

@@ -7,7 +7,7 @@ mod table;
 
 pub use dots::{Dot, DotChart, DotSet};
 pub use line::{LineChart, Role, Series};
-pub use table::ShareTable;
+pub use table::{HeatMap, ShareTable};
 
 use crate::canvas::text_width;
 use crate::names::{ROOM, shown, shown_alone};

@@ -1,13 +1,16 @@
-//! Shares in columns, shaded by how they differ from those of the first row.
+//! Tables of coloured cells: shares, and a figure over two axes.
 
-use super::{COLOURS, MARGIN, TEXT, TITLE, shown_names, shown_title, widest};
-use crate::canvas::{Area, Drawing, FAMILY, draw, failed};
+use super::{COLOURS, MARGIN, SIZE, TEXT, TITLE, shown_names, shown_title, widest};
+use crate::canvas::{Area, Drawing, FAMILY, draw, failed, text_width};
+use crate::summary::Estimate;
 use anyhow::{Result, ensure};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::path::Path;
 
-const CELL: (u32, u32) = (86, 30);
+const ROW: u32 = 30;
+/// The least width of a column.
+const COLUMN: u32 = 86;
 const SMALL: u32 = 14;
 
 /// Shares of a whole by class, a row for each set; where a set has more or less of a class than the first row, its cell is
@@ -28,40 +31,112 @@ impl ShareTable {
     /// # Errors
     /// When there are no rows, when a row has not a share for each column, or when the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        ensure!(!self.rows.is_empty(), "a table of no rows");
-        for (name, shares) in &self.rows {
+        let usual = self.rows.first().map_or(&[][..], |(_, shares)| shares);
+        let cell = |(share, usual): (&f64, &f64)| (format!("{:.1} %", 100.0 * share), shade(*share, *usual));
+        let cells = self.rows.iter().map(|(name, shares)| {
             ensure!(
                 shares.len() == self.columns.len(),
                 "{name}: {} of {} shares",
                 shares.len(),
                 self.columns.len()
             );
-        }
-        draw(path, &self.as_shown()?)
+            Ok((name.clone(), shares.iter().zip(usual).map(cell).collect()))
+        });
+        CellTable::new(&self.title, &self.columns, cells.collect::<Result<_>>()?)?.save(path)
     }
+}
 
+/// Orange for more than usual, blue for less.
+fn shade(share: f64, usual: f64) -> RGBAColor {
+    let doublings = (share.max(1e-9) / usual.max(1e-9)).log2().clamp(-1.0, 1.0);
+    let colour = if doublings > 0.0 { COLOURS[1] } else { COLOURS[0] };
+    colour.mix(0.75 * doublings.abs())
+}
+
+/// A figure over two axes; the smaller, the darker its cell, evenly in the order of the figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HeatMap {
+    /// Above it.
+    pub title: String,
+    /// Names above the columns.
+    pub columns: Vec<String>,
+    /// Names of the rows and their figures, nothing where one is not known.
+    pub rows: Vec<(String, Vec<Option<Estimate>>)>,
+}
+
+impl HeatMap {
+    /// Draws it to `path`, as PNG or SVG by its extension.
+    ///
+    /// # Errors
+    /// When there are no rows, when a row has not a cell for each column, or when the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut means: Vec<f64> =
+            self.rows.iter().flat_map(|(_, cells)| cells).flatten().map(|cell| cell.mean).collect();
+        means.sort_by(f64::total_cmp);
+        let cell = |cell: &Option<Estimate>| match cell {
+            None => (String::new(), WHITE.mix(0.0)),
+            Some(cell) => {
+                let place = means.iter().filter(|mean| **mean < cell.mean).count();
+                let from_best = place as f64 / means.len().max(2).saturating_sub(1) as f64;
+                (format!("{cell:.1}"), COLOURS[0].mix(0.75 * (1.0 - from_best)))
+            }
+        };
+        let cells = self.rows.iter().map(|(name, cells)| {
+            ensure!(
+                cells.len() == self.columns.len(),
+                "{name}: {} of {} cells",
+                cells.len(),
+                self.columns.len()
+            );
+            Ok((name.clone(), cells.iter().map(cell).collect()))
+        });
+        CellTable::new(&self.title, &self.columns, cells.collect::<Result<_>>()?)?.save(path)
+    }
+}
+
+/// Text on coloured cells, with names above the columns and beside the rows.
+struct CellTable {
+    title: String,
+    columns: Vec<String>,
+    rows: Vec<(String, Vec<(String, RGBAColor)>)>,
+    /// Of a column.
+    width: u32,
+}
+
+impl CellTable {
     /// With its names as they are drawn.
-    fn as_shown(&self) -> Result<Self> {
-        let names: Vec<&str> = self.rows.iter().map(|row| row.0.as_str()).collect();
-        let mut table = self.clone();
-        for (row, name) in table.rows.iter_mut().zip(shown_names(&names)?) {
-            row.0 = name;
-        }
-        table.title = shown_title(&self.title, table.size()?.0)?;
-        Ok(table)
+    fn new(
+        title: &str,
+        columns: &[String],
+        mut rows: Vec<(String, Vec<(String, RGBAColor)>)>,
+    ) -> Result<Self> {
+        ensure!(!rows.is_empty(), "a table of no rows");
+        let names: Vec<&str> = rows.iter().map(|row| row.0.as_str()).collect();
+        let names = shown_names(&names)?;
+        rows.iter_mut().zip(names).for_each(|(row, name)| row.0 = name);
+        let columns = shown_names(&columns.iter().map(String::as_str).collect::<Vec<_>>())?;
+        let texts = rows.iter().flat_map(|row| row.1.iter().map(|cell| &cell.0));
+        let width = (widest(texts.chain(&columns))? + MARGIN).max(COLUMN);
+        let table = Self { title: title.to_string(), columns, rows, width };
+        Ok(Self { title: shown_title(title, table.size()?.0)?, ..table })
     }
 
-    /// The upper left corner of the shares.
+    fn save(&self, path: &Path) -> Result<()> {
+        draw(path, self)
+    }
+
+    /// The upper left corner of the cells.
     fn corner(&self) -> Result<(u32, u32)> {
         Ok((widest(self.rows.iter().map(|row| &row.0))? + 2 * MARGIN, TITLE + 3 * MARGIN + SMALL))
     }
 }
 
-impl Drawing for ShareTable {
+impl Drawing for CellTable {
     fn size(&self) -> Result<(u32, u32)> {
         let (left, top) = self.corner()?;
         let (columns, rows) = (self.columns.len() as u32, self.rows.len() as u32);
-        Ok((left + CELL.0 * columns + MARGIN, top + CELL.1 * rows + MARGIN))
+        let title = text_width(&self.title, TITLE)?.min(SIZE.0) + 3 * MARGIN;
+        Ok(((left + self.width * columns + MARGIN).max(title), top + ROW * rows + MARGIN))
     }
 
     fn paint<B: DrawingBackend>(&self, area: &Area<B>) -> Result<()> {
@@ -71,31 +146,23 @@ impl Drawing for ShareTable {
             let style = (FAMILY, size).into_font().color(&BLACK).pos(Pos::new(across, VPos::Center));
             area.draw(&Text::new(text, at, style)).map_err(failed)
         };
-        let (width, height) = (CELL.0 as i32, CELL.1 as i32);
+        let (width, height) = (self.width as i32, ROW as i32);
         let middle = area.dim_in_pixel().0 as i32 / 2;
         text(self.title.clone(), TITLE, (middle, MARGIN as i32 + TITLE as i32 / 2), HPos::Center)?;
         for (i, name) in self.columns.iter().enumerate() {
             let x = left + i as i32 * width + width / 2;
             text(name.clone(), SMALL, (x, top - MARGIN as i32), HPos::Center)?;
         }
-        for (row, (name, shares)) in self.rows.iter().enumerate() {
+        for (row, (name, cells)) in self.rows.iter().enumerate() {
             let y = top + row as i32 * height;
             text(name.clone(), TEXT, (left - MARGIN as i32, y + height / 2), HPos::Right)?;
-            for (i, (share, usual)) in shares.iter().zip(&self.rows[0].1).enumerate() {
+            for (i, (content, colour)) in cells.iter().enumerate() {
                 let x = left + i as i32 * width;
                 let corners = [(x + 1, y + 1), (x + width - 1, y + height - 1)];
-                area.draw(&Rectangle::new(corners, shade(*share, *usual).filled())).map_err(failed)?;
-                let middle = (x + width / 2, y + height / 2);
-                text(format!("{:.1} %", 100.0 * share), SMALL, middle, HPos::Center)?;
+                area.draw(&Rectangle::new(corners, colour.filled())).map_err(failed)?;
+                text(content.clone(), SMALL, (x + width / 2, y + height / 2), HPos::Center)?;
             }
         }
         Ok(())
     }
-}
-
-/// Orange for more than usual, blue for less.
-fn shade(share: f64, usual: f64) -> RGBAColor {
-    let doublings = (share.max(1e-9) / usual.max(1e-9)).log2().clamp(-1.0, 1.0);
-    let colour = if doublings > 0.0 { COLOURS[1] } else { COLOURS[0] };
-    colour.mix(0.75 * doublings.abs())
 }

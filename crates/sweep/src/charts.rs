@@ -1,0 +1,149 @@
+//! The charts of a merged table.
+
+use crate::description::{Chart, Kind, Sweep, text};
+use crate::merge::{AXIS, Table};
+use anyhow::{Context, Result, bail, ensure};
+use elucidate_report::{Estimate, HeatMap, LineChart, Scale, Series};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// Where a figure is drawn: its x, and its line or its row of a heat map.
+type Place = (String, String);
+
+/// A figure at a place.
+struct Point<'a> {
+    place: Place,
+    value: f64,
+    run: &'a str,
+    /// What tells settings and trainings apart, but for their seeds.
+    of: Vec<(&'a str, &'a str)>,
+}
+
+/// Draws a chart of `table` into the sweep's folder, and returns its file. A figure is the mean over the runs at its place, its interval
+/// what Student's t says of them; of one run it is the mean over its rows, without an interval.
+///
+/// # Errors
+/// When the chart asks for what the table does not have, when rows that differ in more than their seeds would be drawn as one, or when
+/// the file cannot be written.
+pub fn draw(sweep: &Sweep, table: &Table, chart: &Chart) -> Result<PathBuf> {
+    let estimates = estimates(&points(table, chart)?)?;
+    let across = across(chart)?.join(", ");
+    let mut title = format!("{} by {}", chart.figure, chart.x);
+    if !across.is_empty() {
+        title += &format!(" and {across}");
+    }
+    for (name, value) in &chart.only {
+        title += &format!(", {name} {}", text(value)?);
+    }
+    let name = chart.name.as_ref().unwrap_or(&title).replace(['/', ' ', ','], "_");
+    let path = sweep.out.join(format!("{name}.png"));
+    match chart.kind {
+        Kind::Lines => lines(chart, title, estimates)?.save(&path)?,
+        Kind::HeatMap => heat_map(title, &estimates).save(&path)?,
+    }
+    Ok(path)
+}
+
+/// What lines or rows are told apart by.
+fn across(chart: &Chart) -> Result<Vec<&str>> {
+    Ok(match chart.kind {
+        Kind::Lines => chart.lines.iter().map(String::as_str).collect(),
+        Kind::HeatMap => vec![chart.y.as_deref().context("a heat map needs y")?],
+    })
+}
+
+/// The points of the rows that the chart shows.
+fn points<'a>(table: &'a Table, chart: &Chart) -> Result<Vec<Point<'a>>> {
+    let (x, figure) = (table.column(&chart.x)?, table.column(&chart.figure)?);
+    let across: Vec<(&str, &String)> =
+        across(chart)?.into_iter().map(|name| Ok((name, table.column(name)?))).collect::<Result<_>>()?;
+    let mut only = vec![];
+    for (name, value) in &chart.only {
+        only.push((table.column(name)?, text(value)?));
+    }
+    let seed = format!("{AXIS}seed");
+    let tells_apart: Vec<&String> = table
+        .columns
+        .iter()
+        .filter(|&column| column.starts_with(AXIS) && *column != seed || column == "setting" || column == "n")
+        .collect();
+    let mut points = vec![];
+    for row in &table.rows {
+        let cell = |column: &String| row.get(column).map_or("", String::as_str);
+        let is_shown = only.iter().all(|(column, value)| same(cell(column), value));
+        let Ok(value) = cell(figure).parse() else { continue };
+        if !is_shown || cell(x).is_empty() {
+            continue;
+        }
+        let names = across.iter().map(|(name, column)| match chart.kind {
+            Kind::Lines => format!("{name} {}", cell(column)),
+            Kind::HeatMap => cell(column).to_string(),
+        });
+        let place = (cell(x).to_string(), names.collect::<Vec<_>>().join(", "));
+        let of = tells_apart.iter().map(|column| (column.as_str(), cell(column))).collect();
+        points.push(Point { place, value, run: row.get("run").map_or("", String::as_str), of });
+    }
+    ensure!(!points.is_empty(), "no row has a number there");
+    Ok(points)
+}
+
+/// The mean at each place, over what differs in its seeds alone.
+fn estimates(points: &[Point]) -> Result<BTreeMap<Place, Estimate>> {
+    let mut places: BTreeMap<&Place, Vec<&Point>> = BTreeMap::new();
+    for point in points {
+        let there = places.entry(&point.place).or_default();
+        if let Some(first) = there.first()
+            && let Some((a, b)) = first.of.iter().zip(&point.of).find(|(a, b)| a != b)
+        {
+            bail!("{} {:?} and {:?} would be drawn as one: put it into x, lines or only", a.0, a.1, b.1);
+        }
+        there.push(point);
+    }
+    let of_runs = |points: Vec<&Point>| {
+        let mut runs: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        points.iter().for_each(|point| runs.entry(point.run).or_default().push(point.value));
+        let means: Vec<f64> = runs.values().map(|values| Estimate::of(values).mean).collect();
+        Estimate::of(&means)
+    };
+    Ok(places.into_iter().map(|(place, points)| (place.clone(), of_runs(points))).collect())
+}
+
+fn lines(chart: &Chart, title: String, estimates: BTreeMap<Place, Estimate>) -> Result<LineChart> {
+    let mut series: BTreeMap<String, Vec<(f64, Estimate)>> = BTreeMap::new();
+    for ((x, name), estimate) in estimates {
+        let number =
+            x.parse().with_context(|| format!("{} {x:?} is no number: a heat map has names", chart.x))?;
+        series.entry(name).or_default().push((number, estimate));
+    }
+    let line = |(name, mut points): (String, Vec<(f64, Estimate)>)| {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let half_widths = points.iter().map(|(_, y)| y.half_width().unwrap_or(f64::NAN)).collect();
+        Series::with_half_widths(name, points.iter().map(|(x, y)| (*x, y.mean)).collect(), half_widths)
+    };
+    let x_label = format!("{} (whiskers: 95 % intervals over runs)", chart.x);
+    let x_scale = if chart.log_x { Scale::Log } else { Scale::Linear };
+    let series = series.into_iter().map(line).collect();
+    Ok(LineChart { x_scale, ..LineChart::new(&title, &x_label, &chart.figure, series) })
+}
+
+fn heat_map(title: String, estimates: &BTreeMap<Place, Estimate>) -> HeatMap {
+    let columns = in_order(estimates.keys().map(|(x, _)| x));
+    let cell = |x: &String, y: &String| estimates.get(&(x.clone(), y.clone())).copied();
+    let row = |y: String| (y.clone(), columns.iter().map(|x| cell(x, &y)).collect());
+    let rows = in_order(estimates.keys().map(|(_, y)| y)).into_iter().map(row).collect();
+    HeatMap { title, columns: columns.clone(), rows }
+}
+
+/// As text, or as numbers: 4e-3 is 0.004.
+fn same(a: &str, b: &str) -> bool {
+    a == b || matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Each once: numbers by size, else by name.
+fn in_order<'a>(values: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut values: Vec<String> = values.collect::<BTreeSet<_>>().into_iter().cloned().collect();
+    if values.iter().all(|value| value.parse::<f64>().is_ok()) {
+        values.sort_by(|a, b| a.parse().unwrap_or(0f64).total_cmp(&b.parse().unwrap_or(0f64)));
+    }
+    values
+}

@@ -1,0 +1,291 @@
+//! A sweep's file: which runs there are to be, and which charts of them.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use toml::{Spanned, Value};
+
+/// Options that the sweep gives itself.
+const OWN: [&str; 4] = ["out", "resume", "dry-run", "help"];
+
+/// The longest name of a run, less its checksum.
+const LONGEST_NAME: usize = 100;
+
+/// What stands in a sweep's file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contents {
+    /// The experiment, as its folder under results/ has it.
+    experiment: Spanned<String>,
+    /// The sweep's folder.
+    out: Option<PathBuf>,
+    /// How many runs there are at a time.
+    at_once: Option<Spanned<usize>>,
+    /// Options of every run.
+    #[serde(default)]
+    options: BTreeMap<Spanned<String>, Value>,
+    /// Options of which every combination is run.
+    #[serde(default)]
+    axes: Axes,
+    /// Options whose k-th values go together: one axis each.
+    #[serde(default)]
+    together: Vec<Axes>,
+    #[serde(default)]
+    charts: Vec<Chart>,
+}
+
+type Axes = BTreeMap<Spanned<String>, Vec<Value>>;
+
+/// A chart of the merged table.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chart {
+    /// How it is drawn.
+    pub kind: Kind,
+    /// The axis or column that goes to the right.
+    pub x: String,
+    /// The axis or column that a heat map has as its rows.
+    pub y: Option<String>,
+    /// Axes and columns whose values make a line each.
+    #[serde(default)]
+    pub lines: Vec<String>,
+    /// The column that is drawn.
+    pub figure: String,
+    /// What a row must hold to be drawn, by axis or column.
+    #[serde(default)]
+    pub only: BTreeMap<String, Value>,
+    /// Whether the x axis of lines is logarithmic.
+    #[serde(default)]
+    pub log_x: bool,
+    /// The chart's file, without its ending.
+    pub name: Option<String>,
+}
+
+/// How a chart is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The figure over x, a line for each combination of values of `lines`.
+    Lines,
+    /// The figure as a colour over x and y.
+    HeatMap,
+}
+
+/// A sweep: its runs and its charts.
+#[derive(Debug)]
+pub struct Sweep {
+    /// Its file.
+    pub file: PathBuf,
+    text: String,
+    /// The experiment of all its runs, as its folder under results/ has it.
+    pub experiment: String,
+    experiment_at: usize,
+    /// Its folder, in which its runs have theirs.
+    pub out: PathBuf,
+    /// How many runs there are at a time.
+    pub at_once: usize,
+    /// The names of its axes, in the file's order.
+    pub axes: Vec<String>,
+    /// Its runs, the first axis slowest.
+    pub runs: Vec<PlannedRun>,
+    /// The charts of its merged table.
+    pub charts: Vec<Chart>,
+    /// Where each option stands in the file.
+    places: HashMap<String, usize>,
+}
+
+/// A run that the file asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedRun {
+    /// The name of its folder: its values on the axes, and a checksum of all of its options.
+    pub name: String,
+    /// Its values on the axes, as text.
+    pub values: Vec<String>,
+    /// The options of its command line.
+    pub options: Vec<String>,
+}
+
+/// One axis: options whose values go together, and what each of its points says.
+struct Axis {
+    names: Vec<String>,
+    points: Vec<Vec<Value>>,
+}
+
+impl Axis {
+    /// Adds the values of one more option.
+    fn add(&mut self, values: Vec<Value>) -> Result<()> {
+        ensure!(!values.is_empty(), "an axis has no values");
+        let n = if self.points.is_empty() { values.len() } else { self.points.len() };
+        ensure!(values.len() == n, "{} values, where what goes together with it has {n}", values.len());
+        self.points.resize(n, vec![]);
+        self.points.iter_mut().zip(values).for_each(|(point, value)| point.push(value));
+        Ok(())
+    }
+}
+
+impl Sweep {
+    /// Reads a sweep's file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, holds an unknown key, or asks for what cannot be: one line that names the file and the line.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let contents: Contents = toml::from_str(&text).map_err(|error: toml::de::Error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let message = error.message().replace('\n', " ");
+            anyhow::anyhow!("{}, line {}: {message}", file.display(), line(&text, at))
+        })?;
+        let at = |span: usize| format!("{}, line {}", file.display(), line(&text, span));
+        let stem = file.file_stem().with_context(|| format!("{} names no file", file.display()))?;
+        let out = contents.out.unwrap_or_else(|| Path::new("results/sweeps").join(stem));
+        let at_once = contents.at_once.as_ref().map_or(1, |at_once| *at_once.get_ref());
+        let place = contents.at_once.as_ref().map_or(0, |at_once| at_once.span().start);
+        ensure!(at_once > 0, "{}: at_once is 0: give at least 1", at(place));
+
+        let mut places = HashMap::new();
+        let mut fixed = vec![];
+        for (key, value) in in_order(contents.options) {
+            let name = option_name(&key, &mut places).with_context(|| at(key.span().start))?;
+            fixed.extend(words(&name, &value).with_context(|| at(key.span().start))?);
+        }
+        let of_grid = in_order(contents.axes).into_iter().map(|list| vec![list]);
+        let mut axes = vec![];
+        for lists in of_grid.chain(contents.together.into_iter().map(in_order)) {
+            let mut axis = Axis { names: vec![], points: vec![] };
+            for (key, values) in lists {
+                let place = || at(key.span().start);
+                axis.names.push(option_name(&key, &mut places).with_context(place)?);
+                axis.add(values).with_context(|| format!("{}: {}", place(), key.get_ref()))?;
+            }
+            axes.push(axis);
+        }
+        let experiment = contents.experiment.get_ref().clone();
+        let runs = expand(&experiment, &fixed, &axes).with_context(|| file.display().to_string())?;
+        Ok(Self {
+            file: file.to_path_buf(),
+            experiment,
+            experiment_at: contents.experiment.span().start,
+            out,
+            at_once,
+            axes: axes.into_iter().flat_map(|axis| axis.names).collect(),
+            runs,
+            charts: contents.charts,
+            places,
+            text,
+        })
+    }
+
+    /// Where `option` stands, as a beginning of a message; the file alone where it does not.
+    pub fn place_of(&self, option: &str) -> String {
+        self.place(self.places.get(option).copied())
+    }
+
+    /// Where the experiment is named.
+    pub fn place_of_experiment(&self) -> String {
+        self.place(Some(self.experiment_at))
+    }
+
+    fn place(&self, at: Option<usize>) -> String {
+        let line = at.map_or_else(String::new, |at| format!(", line {}", line(&self.text, at)));
+        format!("{}{line}", self.file.display())
+    }
+
+    /// The folder of a run.
+    pub fn folder(&self, run: &PlannedRun) -> PathBuf {
+        self.out.join(&run.name)
+    }
+}
+
+/// The line of byte `at`, from 1.
+fn line(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|&byte| byte == b'\n').count()
+}
+
+/// As the file has them.
+fn in_order<T>(table: BTreeMap<Spanned<String>, T>) -> Vec<(Spanned<String>, T)> {
+    let mut pairs: Vec<_> = table.into_iter().collect();
+    pairs.sort_by_key(|(key, _)| key.span().start);
+    pairs
+}
+
+/// The option of a key, as the command line has it; written down where it stands.
+fn option_name(key: &Spanned<String>, places: &mut HashMap<String, usize>) -> Result<String> {
+    let name = key.get_ref().replace('_', "-");
+    ensure!(!OWN.contains(&name.as_str()), "{}: the sweep gives this option itself", key.get_ref());
+    ensure!(
+        places.insert(name.clone(), key.span().start).is_none(),
+        "{} is there twice, as an option of all runs or on an axis",
+        key.get_ref()
+    );
+    Ok(name)
+}
+
+/// The words that give `option` the value, one for each value of a list.
+fn words(option: &str, value: &Value) -> Result<Vec<String>> {
+    Ok(match value {
+        Value::Boolean(true) => vec![format!("--{option}")],
+        Value::Boolean(false) => vec![],
+        Value::Array(values) => {
+            let each: Vec<_> = values.iter().map(|value| words(option, value)).collect::<Result<_>>()?;
+            each.concat()
+        }
+        _ => vec![format!("--{option}={}", text(value)?)],
+    })
+}
+
+/// A value as the command line, tables and names have it.
+pub fn text(value: &Value) -> Result<String> {
+    Ok(match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(flag) => flag.to_string(),
+        Value::Array(values) => {
+            let each: Vec<String> = values.iter().map(text).collect::<Result<_>>()?;
+            each.join("; ")
+        }
+        Value::Datetime(_) | Value::Table(_) => bail!("a table or a date is no option's value"),
+    })
+}
+
+/// Every combination of the axes' points.
+fn expand(experiment: &str, fixed: &[String], axes: &[Axis]) -> Result<Vec<PlannedRun>> {
+    let mut combinations: Vec<Vec<(&str, &Value)>> = vec![vec![]];
+    for axis in axes {
+        let mut longer = vec![];
+        for (combination, point) in combinations.iter().flat_map(|c| axis.points.iter().map(move |p| (c, p)))
+        {
+            let names = axis.names.iter().map(String::as_str);
+            longer.push(combination.iter().copied().chain(names.zip(point)).collect());
+        }
+        combinations = longer;
+    }
+    let mut seen = HashSet::new();
+    let mut runs = vec![];
+    for combination in combinations {
+        let run = planned(experiment, fixed, &combination)?;
+        ensure!(seen.insert(run.name.clone()), "two runs are the same: {}", run.values.join(", "));
+        runs.push(run);
+    }
+    Ok(runs)
+}
+
+fn planned(experiment: &str, fixed: &[String], point: &[(&str, &Value)]) -> Result<PlannedRun> {
+    let mut options = fixed.to_vec();
+    let (mut values, mut name) = (vec![], String::new());
+    for (option, value) in point {
+        options.extend(words(option, value)?);
+        let value = text(value)?;
+        name += &format!("{option}={value}_");
+        values.push(value);
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "=._-+".contains(c) { c } else { '-' };
+    let name: String = name.chars().map(plain).take(LONGEST_NAME).collect();
+    let mut hash = Sha256::new();
+    hash.update([&[experiment.to_string()], options.as_slice()].concat().join("\0"));
+    let checksum = format!("{:x}", hash.finalize());
+    Ok(PlannedRun { name: format!("{name}{}", &checksum[..8]), values, options })
+}

@@ -1,0 +1,166 @@
+//! Many runs from one description: runs what is missing, merges their tables, draws the charts that the description asks for.
+
+mod charts;
+mod description;
+mod execute;
+mod merge;
+mod plan;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use description::{PlannedRun, Sweep};
+use execute::{Signals, execute};
+use plan::{State, binary, check, finished, seconds, state};
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// More runs than this are asked for once more.
+const MANY: usize = 100;
+
+/// Run what a sweep's file describes: every combination of its axes, each in a folder of its own, as the experiment alone would.
+/// What is finished is not run again, what was stopped is gone on with. At the end, one table of all and the file's charts.
+#[derive(Debug, Parser)]
+#[command(name = "sweep", version)]
+struct Options {
+    /// The sweep's file (TOML): docs/sweeps.md
+    file: PathBuf,
+
+    /// Say what there is to do, and end
+    #[arg(long)]
+    plan: bool,
+
+    /// Merge the tables and draw the charts of what is there, also while the sweep runs, and end
+    #[arg(long, conflicts_with = "plan")]
+    merge: bool,
+
+    /// Also where there are more than 100 runs
+    #[arg(long)]
+    yes: bool,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .without_time()
+        .init();
+    match run(&Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // Where stderr is closed nobody reads it: no reason to panic.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<ExitCode> {
+    let sweep = Sweep::read(&options.file)?;
+    if options.merge {
+        return merged(&sweep).map(|()| ExitCode::SUCCESS);
+    }
+    let binary = binary(&sweep)?;
+    let todo = plan(&sweep, &binary)?;
+    if options.plan {
+        return Ok(ExitCode::SUCCESS);
+    }
+    ensure!(
+        todo.len() <= MANY || options.yes,
+        "{} runs are to be made, more than {MANY}: give --yes if that is meant",
+        todo.len()
+    );
+    let _lock = lock(&sweep)?;
+    let signals = Signals::listen()?;
+    let say = |line: &str| {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    };
+    let failures = execute(&sweep, &binary, &todo, &signals, &say)?;
+    let merged = merged(&sweep);
+    if signals.count() > 0 {
+        merged.unwrap_or_else(|error| say(&format!("{error:#}")));
+        say("stopped; what is written is kept: the same command goes on");
+        return Ok(ExitCode::from(130));
+    }
+    if failures.is_empty() {
+        return merged.map(|()| ExitCode::SUCCESS);
+    }
+    for failure in &failures {
+        say(&format!("{}: {}", failure.name, failure.message));
+    }
+    merged.unwrap_or_else(|error| say(&format!("{error:#}")));
+    bail!("{} of {} runs failed; the same command tries them again", failures.len(), todo.len())
+}
+
+/// Checks every run's options, tells of what there is to do, and returns the runs that are not finished.
+fn plan<'a>(sweep: &'a Sweep, binary: &Path) -> Result<Vec<&'a PlannedRun>> {
+    let known = finished(&sweep.experiment, &sweep.out);
+    let (mut todo, mut total, mut unknown) = (vec![], 0.0, 0);
+    for run in &sweep.runs {
+        let cost = check(sweep, binary, run)?;
+        let state = state(sweep, run)?;
+        let word = match state {
+            State::Finished => "finished",
+            State::Stopped => "stopped",
+            State::Missing => "to run",
+        };
+        say(&format!("{word:<9} {}", run.name))?;
+        if state != State::Finished {
+            todo.push(run);
+            match seconds(&cost, &known) {
+                Some(seconds) => total += seconds,
+                None => unknown += 1,
+            }
+        }
+    }
+    let time = match (todo.len(), unknown) {
+        (0, _) => String::new(),
+        (_, 0) => format!(", about {}", duration(total / sweep.at_once as f64)),
+        _ => ", how long is known once a run of such a network is finished".to_string(),
+    };
+    say(&format!("{} runs in {}, {} to run{time}", sweep.runs.len(), sweep.out.display(), todo.len()))?;
+    Ok(todo)
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.0} s"),
+        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+/// Makes the sweep's folder its own until the file that is returned is closed.
+fn lock(sweep: &Sweep) -> Result<File> {
+    let unwritable = || format!("cannot write to {}", sweep.out.display());
+    fs::create_dir_all(&sweep.out).with_context(unwritable)?;
+    let file = File::options().create(true).truncate(false).write(true).open(sweep.out.join(".lock"));
+    let file = file.with_context(unwritable)?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            bail!("another sweep is running in {}: wait for its end, or stop it first", sweep.out.display())
+        }
+        // A file system without locks.
+        Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Unsupported => {
+            Err(error).with_context(unwritable)
+        }
+        _ => Ok(file),
+    }
+}
+
+fn merged(sweep: &Sweep) -> Result<()> {
+    let written = merge::merge(sweep)?;
+    ensure!(!written.is_empty(), "no run of {} has begun yet", sweep.out.display());
+    written.iter().try_for_each(|path| say(&path.display().to_string()))
+}
+
+/// Prints a line. Whoever closed the pipe has read enough: that is no failure.
+fn say(line: &str) -> Result<()> {
+    let mut stdout = std::io::stdout();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,195 @@
+//! The real sweep of real runs of exp-design-space, at smoke size. Needs the data: `just data`.
+
+mod common;
+
+use anyhow::{Context, Result};
+use common::{other, refuses};
+use elucidate_report::{RunRecord, SampleRow, read_csv};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_sweep");
+
+/// Four runs of two settings each.
+const FOUR: &str = r#"
+experiment = "design_space"
+[options]
+preset = "smoke"
+epochs = 1
+samples = 10
+setting = ["heun steps=2", "euler 4"]
+[axes]
+schedule = ["cosine", "sigmoid tau=0.9"]
+seed = [1, 2]
+[[charts]]
+kind = "heat_map"
+x = "seed"
+y = "schedule"
+figure = "fid"
+only = { sampler = "heun" }
+name = "heat"
+[[charts]]
+kind = "lines"
+x = "nfe"
+lines = ["schedule"]
+figure = "kid"
+"#;
+
+/// The sweep that `text` describes, in the folder `dir`/out; the experiment is built.
+fn sweep(dir: &Path, text: &str) -> Result<assert_cmd::Command> {
+    other(BINARY, "exp-design-space")?;
+    let file = dir.join("file.toml");
+    fs::write(&file, text)?;
+    let mut command = common::command(BINARY);
+    command.arg(&file);
+    Ok(command)
+}
+
+fn with_out(dir: &Path, text: &str) -> String {
+    format!("out = {:?}\n{text}", dir.join("out"))
+}
+
+/// The runs of a sweep by their names.
+fn records(out: &Path) -> Result<BTreeMap<String, RunRecord>> {
+    let mut records = BTreeMap::new();
+    for entry in fs::read_dir(out)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            let record = RunRecord::read(&path)?;
+            records.insert(record.run.clone(), record);
+        }
+    }
+    Ok(records)
+}
+
+#[test]
+fn a_stopped_sweep_goes_on_and_ends_with_the_tables_of_its_runs() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (out, text) = (dir.path().join("out"), with_out(dir.path(), FOUR));
+    sweep(dir.path(), &text)?.arg("--plan").assert().success();
+    assert!(!out.exists(), "--plan made a folder");
+
+    let mut begun = common::plain(BINARY);
+    let mut begun = begun.arg(dir.path().join("file.toml")).stdout(Stdio::null()).spawn()?;
+    let start = Instant::now();
+    let of_finished =
+        |out: &Path| records(out).map_or(0, |all| all.values().filter(|r| r.finished.is_some()).count());
+    while of_finished(&out) == 0 {
+        assert!(start.elapsed() < Duration::from_secs(120), "no run ends");
+        thread::sleep(Duration::from_millis(20));
+    }
+    // A second sweep in its folder meanwhile.
+    refuses(&mut sweep(dir.path(), &text)?, "another sweep is running");
+    Command::new("kill").args(["-INT", &begun.id().to_string()]).status()?;
+    assert_eq!(begun.wait()?.code(), Some(130));
+    let stopped = records(&out)?;
+    assert!(stopped.len() < 4, "it was not stopped");
+
+    sweep(dir.path(), &text)?.assert().success();
+    let whole = records(&out)?;
+    assert_eq!(whole.len(), 4);
+    for (name, record) in &stopped {
+        assert_eq!(record.started, whole[name].started, "{name} was begun again");
+        assert_eq!(record.finished.is_none(), !whole[name].resumed.is_empty(), "{name}");
+    }
+    // The same rows as one of the runs has alone.
+    let alone = dir.path().join("alone");
+    let mut command = common::smoke(&other(BINARY, "exp-design-space")?, &alone);
+    command.args(["--epochs", "1", "--samples", "10", "--setting", "heun steps=2", "--setting", "euler 4"]);
+    command.args(["--schedule", "sigmoid tau=0.9", "--seed", "2"]).assert().success();
+    let fids = |rows: Vec<SampleRow>| -> Vec<u64> { rows.iter().map(|row| row.fid.to_bits()).collect() };
+    let alone = fids(read_csv(&alone.join("samples.csv"))?);
+    let name =
+        whole.keys().find(|name| name.contains("sigmoid") && name.contains("seed=2")).context("the run")?;
+    assert_eq!(fids(read_csv(&out.join(name).join("samples.csv"))?), alone);
+
+    let mut merged = csv::Reader::from_path(out.join("samples.csv"))?;
+    let rows: Vec<BTreeMap<String, String>> = merged.deserialize().collect::<Result<_, _>>()?;
+    assert_eq!(rows.len(), 4 * alone.len());
+    let ours = rows.iter().filter(|row| row["axis_schedule"] == "sigmoid tau=0.9" && row["axis_seed"] == "2");
+    let ours: Vec<u64> = ours.map(|row| Ok(row["fid"].parse::<f64>()?.to_bits())).collect::<Result<_>>()?;
+    assert_eq!(ours, alone);
+    let runs: Vec<BTreeMap<String, String>> =
+        csv::Reader::from_path(out.join("runs.csv"))?.deserialize().collect::<Result<_, _>>()?;
+    assert!(runs.iter().all(|run| !run["finished"].is_empty() && run["test_loss"].parse::<f64>().is_ok()));
+    for chart in ["heat.png", "kid_by_nfe_and_schedule.png"] {
+        assert!(out.join(chart).exists(), "{chart}");
+    }
+
+    // A changed file runs what is new, and nothing twice.
+    let more = text.replace("seed = [1, 2]", "seed = [1, 2, 3]");
+    sweep(dir.path(), &more)?.assert().success();
+    let now = records(&out)?;
+    assert_eq!(now.len(), 6);
+    assert!(whole.iter().all(|(name, record)| *record == now[name]));
+    Ok(())
+}
+
+#[test]
+fn a_run_that_fails_stops_no_other_and_is_told_of() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let text = FOUR.split("[[charts]]").next().context("the runs")?;
+    let text = with_out(dir.path(), &text.replace("seed = [1, 2]", "lr = [1e30, 4e-3]"));
+    let mut command = sweep(dir.path(), &text.replace("experiment", "at_once = 2\nexperiment"))?;
+    refuses(&mut command, "2 of 4 runs failed");
+    let finished = records(&dir.path().join("out"))?.into_values().filter(|record| record.finished.is_some());
+    assert_eq!(finished.count(), 2);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_its_line_before_anything_is_written() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let options = "[options]\npreset = \"smoke\"\n";
+    let axes = |more: &str| format!("experiment = \"design_space\"\n{options}[axes]\n{more}\n");
+    for (text, what) in [
+        ("experiment = \"dream\"".to_string(), "line 2: there is no experiment \"dream\""),
+        ("experiments = \"design_space\"".to_string(), "line 2: unknown field `experiments`"),
+        (axes("scedule = [\"cosine\"]"), "line 6: unexpected argument '--scedule'"),
+        (axes("schedule = [\"cosine\", \"cosin\"]"), "line 6: --schedule \"cosin\""),
+        (axes("schedule = []"), "line 6: schedule: an axis has no values"),
+        (axes("preset = [\"smoke\"]"), "line 6: preset is there twice"),
+        (axes("out = [\"a\"]"), "line 6: out: the sweep gives this option itself"),
+        (axes("seed = [1, 1]"), "two runs are the same"),
+        (axes("[[together]]\nlr = [1e-3, 2e-3]\nepochs = [1]"), "line 8: epochs: 1 values"),
+        (axes(&format!("seed = {:?}", (0..101).collect::<Vec<_>>())), "give --yes"),
+        (axes("seed = [1]\n[[charts]]\nkind = \"pie\""), "line 8: unknown variant `pie`"),
+        (format!("at_once = 0\n{}", axes("seed = [1]")), "line 2: at_once is 0"),
+    ] {
+        let text = with_out(dir.path(), &text);
+        refuses(&mut sweep(dir.path(), &text)?, what);
+        assert!(!dir.path().join("out").exists(), "{text} left a folder");
+    }
+    refuses(common::command(BINARY).arg("nowhere.toml"), "cannot read nowhere.toml");
+    Ok(())
+}
+
+#[test]
+fn a_folder_of_something_else_is_not_written_into() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let text = with_out(dir.path(), &FOUR.replace("seed = [1, 2]", "seed = [7]"));
+    let planned = sweep(dir.path(), &text)?.arg("--plan").assert().success();
+    let planned = String::from_utf8(planned.get_output().stdout.clone())?;
+    let name = planned.split_whitespace().find(|word| word.starts_with("schedule=")).context("a run")?;
+    let folder: PathBuf = dir.path().join("out").join(name);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("letter.txt"), "dear")?;
+    refuses(&mut sweep(dir.path(), &text)?, "is not a run's folder");
+    // A run of other options under that name.
+    fs::remove_dir_all(&folder)?;
+    common::smoke(&other(BINARY, "exp-design-space")?, &folder).args(["--epochs", "1"]).assert().success();
+    refuses(&mut sweep(dir.path(), &text)?, "is another sweep's run");
+    Ok(())
+}
+
+#[test]
+fn a_chart_joins_nothing_that_differs_in_more_than_seeds() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let text = with_out(dir.path(), &FOUR.replace("lines = [\"schedule\"]\n", ""));
+    sweep(dir.path(), &text)?.assert().failure().stderr(predicates::str::contains("would be drawn as one"));
+    Ok(())
+}
