@@ -36,6 +36,12 @@ exp-23-karras *ARGS: data
 exp-design-space *ARGS: data
     cargo run --release -p exp-design-space -- "$@"
 
+# Samplers by their error on the ODE itself: for the ideal denoiser of the training images, and for a model of exp-23-karras
+[group('experiments')]
+exp-truncation *ARGS: data
+    @ls results/23_karras/*/model/config.json >/dev/null 2>&1 || {{ just_executable() }} exp-23-karras
+    cargo run --release -p exp-truncation -- "$@"
+
 # Run what a sweep's file describes, as far as it is missing, and merge its tables (just sweep FILE --plan)
 [group('experiments')]
 sweep FILE *ARGS: data

@@ -30,6 +30,18 @@ const fn log_y(name: &'static str, title: &'static str, x: &'static str, y: &'st
     Curves { y_scale: Scale::Log, ..even(name, title, x, y) }
 }
 
+const fn log_log(name: &'static str, title: &'static str, x: &'static str, y: &'static str) -> Curves {
+    Curves { x_scale: Scale::Log, ..log_y(name, title, x, y) }
+}
+
+const fn of_evaluations(name: &'static str, title: &'static str) -> Curves {
+    log_log(name, title, "network evaluations", "median distance over images, pixels of [−1, 1]")
+}
+
+const fn of_steps(name: &'static str, title: &'static str) -> Curves {
+    log_log(name, title, "σ that the step begins at", "root mean square, pixels of [−1, 1]")
+}
+
 const CURVES: &[Curves] = &[
     even("training_sigma", "Training noise levels: ln σ ~ N(−1.2, 1.2²)", "σ", "density"),
     Curves {
@@ -41,15 +53,12 @@ const CURVES: &[Curves] = &[
             "mean squared error of the network",
         )
     },
-    Curves {
-        x_scale: Scale::Log,
-        ..log_y(
-            "error_by_sigma",
-            "Error of the denoised image by noise level",
-            "σ",
-            "root mean squared error of D(x; σ)",
-        )
-    },
+    log_log(
+        "error_by_sigma",
+        "Error of the denoised image by noise level",
+        "σ",
+        "root mean squared error of D(x; σ)",
+    ),
     log_y("sampling_sigma", "Noise levels of sampling", "step", "σ"),
     even("schedule_alpha_bar", "Cosine schedule: ᾱ", "t", "ᾱ"),
     even("schedule_log_snr", "Cosine schedule: log SNR = ln ᾱ/(1−ᾱ)", "t", "log SNR"),
@@ -78,6 +87,14 @@ const CURVES: &[Curves] = &[
         "ᾱ",
     ),
     log_y("largest_along", "The value of x_t farthest from 0 at each step", "step", "largest |x_t|"),
+    of_evaluations("errors_ideal_at_sigma_1", "Distance from the ODE's solution at σ 1, ideal denoiser"),
+    of_evaluations("errors_ideal_at_sigma_0", "Distance from the ODE's end, ideal denoiser"),
+    of_evaluations("errors_trained_at_sigma_1", "Distance from the ODE's solution at σ 1, trained network"),
+    of_evaluations("errors_trained_at_sigma_0", "Distance from the ODE's end, trained network"),
+    of_steps("local_error_ideal_euler", "Error of one Euler step of 18, ideal denoiser"),
+    of_steps("local_error_ideal_heun", "Error of one Heun step of 18, ideal denoiser"),
+    of_steps("local_error_trained_euler", "Error of one Euler step of 18, trained network"),
+    of_steps("local_error_trained_heun", "Error of one Heun step of 18, trained network"),
     even("fid_by_n", "What FID owes to the number of samples", "1/n", "FID of n samples − FID∞"),
 ];
 

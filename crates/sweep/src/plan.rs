@@ -30,7 +30,8 @@ fn beside(name: &str) -> Result<PathBuf> {
 /// # Errors
 /// When there is no such experiment, or it is not built.
 pub fn binary(sweep: &Sweep) -> Result<PathBuf> {
-    const EXPERIMENTS: [&str; 5] = ["22_cosine", "22_noise_pred", "22_no_t", "23_karras", "design_space"];
+    const EXPERIMENTS: [&str; 6] =
+        ["22_cosine", "22_noise_pred", "22_no_t", "23_karras", "design_space", "truncation"];
     ensure!(
         EXPERIMENTS.contains(&sweep.experiment.as_str()),
         "{}: there is no experiment {:?}: give one of {}",

@@ -150,6 +150,18 @@ pub fn load_other(run: &mut Run, dir: &Path, experiment: &str, option: &str) -> 
     Ok(UNet2DModel::new(&config, frozen(&weights, &run.device))?)
 }
 
+/// The experiment's own options that the model in the folder `given` was trained with.
+///
+/// # Errors
+/// When its config.json is damaged or does not tell them.
+pub fn own_options<T: DeserializeOwned>(given: &Path) -> Result<T> {
+    let path = folder(given).join("config.json");
+    let mut config: Value = read_json(&path)?;
+    let training: Training<T> = serde_json::from_value(config[TRAINING].take())
+        .with_context(|| format!("{} does not say how the model was trained", path.display()))?;
+    Ok(training.own)
+}
+
 /// Writes down that the run uses the model of `experiment` in the folder `dir`, with its files of weights.
 ///
 /// # Errors
