@@ -53,6 +53,11 @@ sweep FILE *ARGS: data
 compare *ARGS:
     cargo run --release -q -p elucidate-report -- compare "$@"
 
+# Whether the errors of FID and KID are what seeds scatter by (just check-errors results/23_karras/20-seeds)
+[group('results')]
+check-errors *ARGS:
+    cargo run --release -q -p elucidate-report -- check-errors "$@"
+
 # Draw every chart again from its CSV: of all runs, or of those given
 [group('results')]
 plots *ARGS:

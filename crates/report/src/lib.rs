@@ -24,4 +24,4 @@ pub use plots::{
 };
 pub use record::{OtherModel, Resamples, RunRecord, SCHEMA_VERSION, SampleRow, Session, TrainRow};
 pub use scored::{AllResamples, RESAMPLES, ScoredRun, check_comparable, resamples_key};
-pub use summary::{Basis, Estimate, Figure, Summary};
+pub use summary::{Basis, Estimate, Figure, Ratio, Summary};

@@ -2,7 +2,7 @@
 
 use crate::record::{Resamples, SampleRow};
 use serde::{Serialize, Serializer};
-use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+use statrs::distribution::{ChiSquared, ContinuousCDF, Normal, StudentsT};
 use std::collections::HashMap;
 use std::fmt::{self, Display, Formatter};
 
@@ -158,6 +158,21 @@ impl<'a> Summary<'a> {
         Estimate { error: bootstrap.or(scatter.error), ..scatter }
     }
 
+    /// What the scatter over seeds is of what the bootstrap within each seed says; nothing where there are not two seeds, or one was not
+    /// resampled.
+    pub fn scatter_over_bootstrap(&self, figure: Figure) -> Option<Ratio> {
+        let values: Vec<f64> = self.rows.iter().map(|row| figure.of(row)).collect();
+        Ratio::of(&values, self.rows.iter().map(|row| figure.within_seed(row)))
+    }
+
+    /// The same of the differences seed by seed, whose bootstrap is of pairs.
+    pub fn difference_over_bootstrap(&self, other: &Self, figure: Figure) -> Option<Ratio> {
+        let pairs = self.rows.iter().filter_map(|a| Some((a, other.rows.iter().find(|b| b.seed == a.seed)?)));
+        let pairs: Vec<_> = pairs.collect();
+        let differences: Vec<f64> = pairs.iter().map(|(a, b)| figure.of(b) - figure.of(a)).collect();
+        Ratio::of(&differences, pairs.iter().map(|(a, b)| figure.between(a, b)))
+    }
+
     /// How much more `other` has. Of common seeds, the mean of the differences seed by seed, which begin with the same noise, with
     /// the bootstrap's error of pairs where every seed has it, else with the scatter of the differences. Else, and where one
     /// common seed has no pairs, the means are subtracted, and the errors of both add in squares.
@@ -177,6 +192,38 @@ impl<'a> Summary<'a> {
         let (a, b) = (self.figure(figure), other.figure(figure));
         let error = a.error.zip(b.error).map(|(a, b)| welch(a, b));
         (Estimate { mean: b.mean - a.mean, error }, Basis::Apart)
+    }
+}
+
+/// A standard deviation over what was expected, and its 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ratio {
+    /// The ratio.
+    pub value: f64,
+    /// The interval's lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
+impl Ratio {
+    /// The scatter of `values` over the root mean square of their `errors`; the interval is χ²'s of the scatter's degrees of freedom, and
+    /// takes the errors as known.
+    fn of(values: &[f64], errors: impl Iterator<Item = Option<(f64, f64)>>) -> Option<Self> {
+        let squares: Vec<f64> =
+            errors.map(|error| Some(error?.0.powi(2))).collect::<Option<_>>().filter(|_| values.len() > 1)?;
+        let expected = (squares.iter().sum::<f64>() / squares.len() as f64).sqrt();
+        let freedom = values.len() as f64 - 1.0;
+        let distribution = ChiSquared::new(freedom).ok()?;
+        let value = std(values) / expected;
+        let end = |quantile: f64| value * (freedom / distribution.inverse_cdf(quantile)).sqrt();
+        Some(Self { value, low: end(0.975), high: end(0.025) })
+    }
+}
+
+impl Display for Ratio {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} ({:.2} to {:.2})", self.value, self.low, self.high)
     }
 }
 
@@ -203,8 +250,8 @@ impl Serialize for Basis {
     }
 }
 
-impl std::fmt::Display for Basis {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+impl Display for Basis {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pairs(1) => write!(f, "pairs, 1 seed"),
             Self::Pairs(seeds) => write!(f, "pairs, {seeds} seeds"),

@@ -152,6 +152,24 @@ fn pairs_of_resamples_tell_a_difference_on_one_seed() -> Result<()> {
 }
 
 #[test]
+fn errors_are_held_against_what_seeds_scatter_by() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    // A standard deviation of 3, and of 6, where each row's own error is 3; of two degrees of freedom χ² has its quantiles of 2.5 and
+    // 97.5 % at 0.0506 and 7.378.
+    let folder = run(dir.path(), "a", &rows(&[97.0, 100.0, 103.0], &[206.0, 194.0, 200.0]))?;
+    let check = |folder: &Path| elucidate().arg("check-errors").arg(folder).assert();
+    let text = String::from_utf8(check(&folder).success().get_output().stdout.clone())?;
+    let cells = |name: &str| text.lines().find(|line| line.contains(name)).map(str::to_string);
+    let heun = cells("heun 20 ").context("heun")?;
+    assert!(heun.contains("1.00 (0.52 to 6.28)"), "{text}");
+    assert!(text.contains("2.00 (1.04 to 12.57)"), "{text}");
+    // Nothing was drawn in pairs.
+    assert!(cells("paired").context("the difference")?.contains("| -"), "{text}");
+    check(&run(dir.path(), "b", &rows(&[97.0], &[100.0]))?).failure();
+    Ok(())
+}
+
+#[test]
 fn notes_say_what_the_errors_rest_on_and_nothing_else() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let rows = rows(&[100.0, 104.0], &[101.0, 103.0]);

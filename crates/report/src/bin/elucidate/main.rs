@@ -5,8 +5,8 @@ mod table;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use elucidate_report::{
-    RunRecord, ScoredRun, check_comparable, compare_runs, compare_settings, difference_chart, draw_charts,
-    fid_by_rho, fid_by_sampler, is_there, write_csv,
+    RunRecord, ScoredRun, Summary, check_comparable, compare_runs, compare_settings, difference_chart,
+    draw_charts, fid_by_rho, fid_by_sampler, is_there, write_csv,
 };
 use rayon::prelude::*;
 use std::io::{ErrorKind, Write};
@@ -36,6 +36,13 @@ enum Command {
         /// Where the table and its chart are written: OUT.csv and OUT.png
         #[arg(long, default_value = "results/comparison")]
         out: PathBuf,
+    },
+
+    /// Whether the errors of FID and KID within a seed are what seeds scatter by; tells something from about 20 seeds on
+    CheckErrors {
+        /// The run's folder
+        #[arg(value_name = "RUN")]
+        run: PathBuf,
     },
 
     /// Draw every chart of runs again
@@ -89,6 +96,15 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<()> {
     match options.command {
         Command::Compare { runs, against, out } => compare(&runs, against.as_deref(), &out),
+        Command::CheckErrors { run } => {
+            let run = ScoredRun::read(&run)?;
+            ensure!(
+                Summary::all(&run.rows).iter().any(|summary| summary.seeds() > 1),
+                "{} has one seed: give a run with --seeds 20 or so",
+                run.name()
+            );
+            say(&table::of_errors(&run))
+        }
         Command::Plots { runs } => plots(runs),
         Command::PlotRho { picture } => {
             let chart = fid_by_rho(&picture.read()?).context("in none of these runs ρ was varied")?;

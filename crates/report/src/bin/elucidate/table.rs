@@ -1,7 +1,7 @@
 //! A comparison in the terminal.
 
 use comfy_table::{CellAlignment, Table, presets};
-use elucidate_report::{Basis, Difference, RunRecord, ScoredRun, left_out};
+use elucidate_report::{Basis, Difference, Figure, Ratio, RunRecord, ScoredRun, Summary, left_out};
 use std::collections::BTreeSet;
 
 /// What is compared and on what it rests, then a row for each difference.
@@ -12,6 +12,38 @@ pub fn text(runs: &[ScoredRun], differences: &[Difference]) -> String {
     lines.push(format!("compared with {base}; ± half a 95 % interval, of sampling alone and not of training; * marks intervals without 0"));
     lines.push(table(runs.len() == 1, differences).to_string());
     lines.join("\n")
+}
+
+/// The scatter over seeds of a run's settings, and of what each has more than the first that is sampled, over what the bootstrap says.
+pub fn of_errors(run: &ScoredRun) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    table.set_header(["setting", "n", "seeds", "FID", "KID"]);
+    let cell = |ratio: Option<Ratio>| ratio.map_or_else(|| "-".to_string(), |ratio| ratio.to_string());
+    let summaries = Summary::all(&run.rows);
+    let first = summaries.iter().find(|summary| !summary.first().is_real());
+    let (mut alone, mut paired) = (vec![], vec![]);
+    for summary in &summaries {
+        let row = summary.first();
+        let numbers = [row.n.to_string(), summary.seeds().to_string()];
+        let ratios = [Figure::Fid, Figure::Kid].map(|figure| cell(summary.scatter_over_bootstrap(figure)));
+        alone.push([vec![row.label()], numbers.to_vec(), ratios.to_vec()].concat());
+        if let Some(first) =
+            first.filter(|first| *first != summary && !row.is_real() && first.first().n == row.n)
+        {
+            let ratios = [Figure::Fid, Figure::Kid]
+                .map(|figure| cell(first.difference_over_bootstrap(summary, figure)));
+            let name = format!("{} − {}, paired", row.label(), first.first().label());
+            paired.push([vec![name], numbers.to_vec(), ratios.to_vec()].concat());
+        }
+    }
+    for row in alone.into_iter().chain(paired) {
+        table.add_row(row);
+    }
+    format!(
+        "{}\nstandard deviation over seeds / the bootstrap's standard error within a seed (95 % interval)\n{table}",
+        heading(run)
+    )
 }
 
 fn heading(run: &ScoredRun) -> String {
