@@ -110,12 +110,12 @@ fn parse_csv<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>> {
     let mut reader = csv::Reader::from_reader(bytes);
     let header = reader.headers()?.clone();
     ensure!(!header.is_empty(), "it has no header");
-    check_fields(&header)?;
+    check_fields(bytes, &header)?;
     let mut rows = vec![];
     for record in reader.records() {
         let mut record = record?;
-        check_fields(&record)?;
-        let (position, line) = (record.position().cloned(), line(&record));
+        check_fields(bytes, &record)?;
+        let (position, line) = (record.position().cloned(), line(bytes, &record));
         record = record.iter().map(without_zero_fraction).collect();
         record.set_position(position);
         rows.push(record.deserialize(Some(&header)).map_err(|error| in_column(&error, &header, line))?);
@@ -138,12 +138,13 @@ fn in_column(error: &csv::Error, header: &csv::StringRecord, line: u64) -> anyho
     }
 }
 
-fn line(record: &csv::StringRecord) -> u64 {
-    record.position().map_or(1, csv::Position::line)
+/// The line of a record of `bytes`. Where lines end with `\r\n`, the reader has a record begin at the `\n` of the line before.
+fn line(bytes: &[u8], record: &csv::StringRecord) -> u64 {
+    record.position().map_or(1, |at| at.line() + u64::from(bytes.get(at.byte() as usize) == Some(&b'\n')))
 }
 
-fn check_fields(record: &csv::StringRecord) -> Result<()> {
-    record.iter().try_for_each(check_text).with_context(|| format!("line {}", line(record)))
+fn check_fields(bytes: &[u8], record: &csv::StringRecord) -> Result<()> {
+    record.iter().try_for_each(check_text).with_context(|| format!("line {}", line(bytes, record)))
 }
 
 /// Writes a value as indented JSON.

@@ -259,6 +259,15 @@ fn tables_that_pandas_wrote_again_are_read() -> Result<()> {
     assert!(String::from_utf8_lossy(stderr).contains("samples.csv has columns that are passed over: notes"));
     fs::write(&table, again.join("\n").replacen(",20.0,", ",twenty,", 1))?;
     refuses(&[&a], &[], "line 2, column steps");
+    // Lines as Windows and Python's csv end them.
+    for (end, text) in [("\n", again.join("\n")), ("\r\n", again.join("\r\n"))] {
+        let wrong = text.replacen(",20.0,", ",20,", 1).replacen(",20.0,", ",twenty,", 1);
+        fs::write(&table, wrong)?;
+        refuses(&[&a], &[], "line 3, column steps");
+        fs::write(&table, text)?;
+        let succeeds = elucidate().arg("compare").arg(&a).arg("--out").arg(dir.path().join("d")).output()?;
+        assert!(succeeds.status.success(), "lines that end with {end:?}");
+    }
     Ok(())
 }
 
