@@ -101,7 +101,8 @@ fn use_scored(run: &Path, other: &ScoredRun) -> Result<bool> {
 
 #[test]
 fn a_damaged_samples_csv_is_refused_or_compared_and_drawn() -> Result<()> {
-    let files = committed(|path| name(path) == "samples.csv")?;
+    // The merged table of a sweep has no run.json.
+    let files = committed(|path| name(path) == "samples.csv" && path.with_file_name("run.json").exists())?;
     let others: Vec<_> = files.iter().filter_map(|file| ScoredRun::read(file.0.parent()?).ok()).collect();
     try_mutations("samples.csv", 300, &files, |path, bytes| {
         in_folder(path, bytes, |run| use_scored(run, &others[bytes.len() % others.len()]))
@@ -125,9 +126,10 @@ fn elucidate(arguments: &[&Path]) -> Result<bool> {
 
 #[test]
 fn the_program_survives_damaged_runs() -> Result<()> {
+    let is_whole =
+        |path: &Path| ["samples.csv", "run.json"].iter().all(|file| path.with_file_name(file).exists());
     let files = committed(|path| ["samples.csv", "run.json"].contains(&name(path)))?;
-    let files: Vec<_> =
-        files.into_iter().filter(|file| file.0.with_file_name("samples.csv").exists()).collect();
+    let files: Vec<_> = files.into_iter().filter(|file| is_whole(&file.0)).collect();
     try_mutations("elucidate", 80, &files, |path, bytes| {
         let dir = tempfile::tempdir()?;
         let (run, out) = (dir.path().join("run"), dir.path().join("out"));
