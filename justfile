@@ -130,6 +130,11 @@ check-references *ARGS:
 check-design-space *ARGS: data
     scripts/check-design-space.sh "$@"
 
+# Run a sweep on a Slurm that is made on this machine, Debian's, as root: with a time limit, a killed task, and its table compared
+[group('development')]
+check-slurm: data
+    scripts/check-slurm.sh
+
 # Make the fixtures of the tests anew with PyTorch, diffusers, k-diffusion and NumPy
 [group('development')]
 fixtures:

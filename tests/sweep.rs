@@ -187,6 +187,20 @@ fn a_folder_of_something_else_is_not_written_into() -> Result<()> {
 }
 
 #[test]
+fn without_slurm_it_says_what_is_missing_and_submits_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let text = with_out(dir.path(), FOUR);
+    let mut command = sweep(dir.path(), &text)?;
+    refuses(command.arg("--slurm").env("PATH", dir.path()), "there is no scontrol here");
+    refuses(sweep(dir.path(), &text)?.args(["--memory", "1G"]), "--slurm");
+    refuses(sweep(dir.path(), &text)?.arg("--task"), "SLURM_ARRAY_JOB_ID is not set");
+    let status = sweep(dir.path(), &text)?.arg("--status").assert().success();
+    let status = String::from_utf8(status.get_output().stdout.clone())?;
+    assert!(status.starts_with("4 runs: 0 finished, 0 begun, 4 not begun"), "{status}");
+    Ok(())
+}
+
+#[test]
 fn a_chart_joins_nothing_that_differs_in_more_than_seeds() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let text = with_out(dir.path(), &FOUR.replace("lines = [\"schedule\"]\n", ""));

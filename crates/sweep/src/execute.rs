@@ -4,7 +4,7 @@ use crate::description::{PlannedRun, Sweep};
 use crate::plan::{State, state};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -20,21 +20,25 @@ const EVERY: Duration = Duration::from_millis(50);
 
 /// Signals that have come to this process.
 #[derive(Debug, Clone, Default)]
-pub struct Signals(Arc<AtomicUsize>);
+pub struct Signals {
+    count: Arc<AtomicUsize>,
+    last: Arc<AtomicUsize>,
+}
 
 impl Signals {
-    /// From now on SIGINT and SIGTERM end nothing by themselves; they are counted.
+    /// From now on SIGINT, SIGTERM and SIGUSR1 end nothing by themselves; they are counted.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn listen() -> Result<Self> {
         let signals = Self::default();
-        let mut told = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
-            .context("SIGINT and SIGTERM cannot be listened for")?;
-        let count = signals.0.clone();
+        let mut told = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1])
+            .context("signals cannot be listened for")?;
+        let Self { count, last } = signals.clone();
         thread::spawn(move || {
-            for _ in told.forever() {
-                count.fetch_add(1, Ordering::Relaxed);
+            for signal in told.forever() {
+                last.store(signal as usize, Ordering::Relaxed);
+                count.fetch_add(1, Ordering::Release);
             }
         });
         Ok(signals)
@@ -42,7 +46,12 @@ impl Signals {
 
     /// How many have come.
     pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// The last that came.
+    pub fn last(&self) -> Option<i32> {
+        (self.count() > 0).then(|| self.last.load(Ordering::Relaxed) as i32)
     }
 }
 
@@ -70,13 +79,15 @@ pub fn execute(
 ) -> Result<Vec<Failure>> {
     let queue: Mutex<VecDeque<(usize, &PlannedRun)>> = Mutex::new(runs.iter().copied().enumerate().collect());
     let failures = Mutex::new(vec![]);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let threads = (sweep.at_once > 1).then_some((cores / sweep.at_once).max(1));
     let worker = || -> Result<()> {
         while signals.count() == 0 {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some((i, run)) = next else { break };
             let start = Instant::now();
             say(&format!("{} of {}: {}", i + 1, runs.len(), run.name));
-            let ended = run_one(sweep, binary, run, signals)?;
+            let ended = run_one(sweep, binary, run, threads, signals)?;
             let seconds = start.elapsed().as_secs_f64();
             match ended {
                 None => say(&format!("{} of {}: {:.0} s", i + 1, runs.len(), seconds)),
@@ -96,8 +107,17 @@ pub fn execute(
     Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Runs one, or goes on with it: nothing where it ended well, else its last line.
-fn run_one(sweep: &Sweep, binary: &Path, run: &PlannedRun, signals: &Signals) -> Result<Option<String>> {
+/// Runs one, or goes on with it, with so many `threads` where its options do not say: nothing where it ended well, else its last line.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_one(
+    sweep: &Sweep,
+    binary: &Path,
+    run: &PlannedRun,
+    threads: Option<usize>,
+    signals: &Signals,
+) -> Result<Option<String>> {
     let folder = sweep.folder(run);
     let said = sweep.out.join(format!("{}.stderr", run.name));
     let file = File::create(&said).with_context(|| format!("cannot write {}", said.display()))?;
@@ -107,9 +127,9 @@ fn run_one(sweep: &Sweep, binary: &Path, run: &PlannedRun, signals: &Signals) ->
         State::Stopped => command.arg("--resume").arg(&folder),
         State::Finished => return Ok(None),
     };
-    if sweep.at_once > 1 && !run.options.iter().any(|option| option.starts_with("--threads=")) {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        command.args(["--threads", &(cores / sweep.at_once).max(1).to_string()]);
+    let says = run.options.iter().any(|option| option.starts_with("--threads="));
+    if let Some(threads) = threads.filter(|_| !says) {
+        command.args(["--threads", &threads.to_string()]);
     }
     // In a group of its own, so that Ctrl-C reaches it by us alone: a second signal would end it at once.
     command

@@ -5,12 +5,14 @@ mod description;
 mod execute;
 mod merge;
 mod plan;
+mod slurm;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use description::{PlannedRun, Sweep};
 use execute::{Signals, execute};
 use plan::{State, binary, check, finished, seconds, state};
+use slurm::Resources;
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -38,6 +40,22 @@ struct Options {
     /// Also where there are more than 100 runs
     #[arg(long)]
     yes: bool,
+
+    /// Submit what is missing to a cluster, as job arrays of Slurm, one run a task, and end; again, what is neither finished nor with the
+    /// cluster
+    #[arg(long)]
+    slurm: bool,
+
+    /// Say how far the runs are, and what the cluster has of them, and end
+    #[arg(long, conflicts_with_all = ["plan", "merge", "slurm"])]
+    status: bool,
+
+    /// What a task of the cluster runs
+    #[arg(long, hide = true)]
+    task: bool,
+
+    #[command(flatten)]
+    resources: Resources,
 }
 
 fn main() -> ExitCode {
@@ -62,7 +80,14 @@ fn run(options: &Options) -> Result<ExitCode> {
     if options.merge {
         return merged(&sweep).map(|()| ExitCode::SUCCESS);
     }
+    if options.status {
+        say(&slurm::status(&sweep)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let binary = binary(&sweep)?;
+    if options.task {
+        return slurm::task(&sweep, &binary);
+    }
     let todo = plan(&sweep, &binary)?;
     if options.plan {
         return Ok(ExitCode::SUCCESS);
@@ -73,6 +98,16 @@ fn run(options: &Options) -> Result<ExitCode> {
         todo.len()
     );
     let _lock = lock(&sweep)?;
+    if options.slurm {
+        let submitted = slurm::submit(&sweep, &todo, &options.resources)?;
+        for (job, runs) in &submitted {
+            say(&format!("job {job}: {runs} runs"))?;
+        }
+        if submitted.is_empty() {
+            say("nothing to submit: what is not finished is with the cluster")?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let signals = Signals::listen()?;
     let say = |line: &str| {
         let _ = writeln!(std::io::stderr(), "{line}");
