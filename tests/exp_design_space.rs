@@ -18,7 +18,7 @@ fn every_prediction_learns_and_is_sampled_by_the_same_samplers() -> Result<()> {
     let dir = tempfile::tempdir()?;
     for (i, options) in [
         &["--prediction", "edm", "--schedule", "edm"][..],
-        &["--prediction", "v", "--schedule", "sigmoid", "--data-scale", "0.5"],
+        &["--prediction", "v", "--schedule", "sigmoid", "--data-scale", "0.5", "--normalise-input"],
         &["--prediction", "x0", "--schedule", "linear_alpha_bar", "--stratified"],
         &["--prediction", "flow", "--schedule", "rectified_flow", "--loss-weight", "soft-min-snr"],
         &["--prediction", "ve", "--schedule", "ve"],
@@ -56,6 +56,7 @@ fn impossible_choices_are_refused_before_anything_is_written() -> Result<()> {
         (["--prediction", "epsilon"], "eps"),
         (["--prediction", "edm sigma_data=0"], "sigma_data 0"),
         (["--data-scale", "0"], "scale 0"),
+        (["--normalise-input", "0"], "normalised"),
         (["--training-noise", "log_normal p_std=0"], "--training-noise: p_mean"),
         (["--training-noise", "log_normal p_std=30"], "p_std above 0 and at most 5"),
         (["--prediction", "edm mean=1e300"], "give -10 to 10"),

@@ -12,12 +12,7 @@ const STD: f64 = 0.1;
 
 /// D(x; σ) = (s²·x + σ²·μ)/(s² + σ²) for pixels N(μ, s²), as an x₀-prediction along σ = t at scale b.
 fn exact(scale: f64) -> Preconditioned<impl Fn(&Tensor, &Tensor) -> candle_core::Result<Tensor> + Sync> {
-    let model = Preconditioning {
-        prediction: Prediction::X0 {},
-        schedule: NoiseSchedule::Edm {},
-        scale,
-        told_time: true,
-    };
+    let model = Preconditioning { scale, ..Preconditioning::along(Prediction::X0 {}, NoiseSchedule::Edm {}) };
     let network = move |input: &Tensor, time: &Tensor| {
         // input = b·x/√(1 + b²σ²), time = bσ; the answer is b·D.
         let s = f64::from(time.to_vec1::<f32>()?[0]);

@@ -60,6 +60,11 @@ pub struct Preconditioning {
     pub scale: f64,
     /// Whether the network is told the time; else it is told 0.
     pub told_time: bool,
+    /// The data's standard deviation σ_d, in pixels of \[−1,1\], where the network's input is brought to variance one: then c_in is
+    /// 1/√(σ² + σ_d²), as [`Prediction::Edm`] has it anyway, whatever schedule and scale (Chen 2023, section 2.3, with the variance that is
+    /// expected in place of each image's own).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_sigma_data: Option<f64>,
 }
 
 /// The numbers of a [`Preconditioning`] at one σ.
@@ -83,15 +88,20 @@ pub struct Coefficients {
 }
 
 impl Preconditioning {
+    /// `prediction` along `schedule`, on pixels of \[−1,1\], of a network that is told the time.
+    pub fn along(prediction: Prediction, schedule: NoiseSchedule) -> Self {
+        Self { prediction, schedule, scale: 1.0, told_time: true, input_sigma_data: None }
+    }
+
     /// The lesson's 23_karras.
     pub fn edm(sigma_data: f64, noise_input: NoiseInput) -> Self {
         let prediction = Prediction::Edm { sigma_data, noise_input, mean: 0.0 };
-        Self { prediction, schedule: NoiseSchedule::Edm {}, scale: 1.0, told_time: true }
+        Self::along(prediction, NoiseSchedule::Edm {})
     }
 
     /// The lesson's 22_cosine: ε along the cosine schedule on pixels of \[−½, ½\]; `told_time` is false in 22_no_t.
     pub fn lesson_eps(told_time: bool) -> Self {
-        Self { prediction: Prediction::Eps {}, schedule: NoiseSchedule::default(), scale: 0.5, told_time }
+        Self { scale: 0.5, told_time, ..Self::along(Prediction::Eps {}, NoiseSchedule::default()) }
     }
 
     /// At noise level `sigma` ≥ 0, in pixels of \[−1,1\]. With s = bσ the scalings are: ε (c_skip 1, c_out −σ); v
@@ -144,6 +154,9 @@ impl Preconditioning {
         if !self.told_time {
             all.c_noise = 0.0;
         }
+        if let Some(sigma_data) = self.input_sigma_data {
+            all.c_in = sigma.hypot(sigma_data).recip();
+        }
         all
     }
 
@@ -179,6 +192,12 @@ impl Preconditioning {
             Prediction::Edm { mean, .. } if !(-10.0..=10.0).contains(&mean) => {
                 impossible(format!("mean {mean} is impossible: give -10 to 10"))
             }
+            Prediction::Edm { .. } | Prediction::Ve {} if self.input_sigma_data.is_some() => impossible(
+                "edm and ve have an input scaling of their own, that cannot be normalised".to_string(),
+            ),
+            _ if self.input_sigma_data.is_some_and(|sigma| !(1e-3..=1e3).contains(&sigma)) => impossible(
+                "an input that is normalised needs a standard deviation of 0.001 to 1000".to_string(),
+            ),
             Prediction::Edm { .. } | Prediction::Ve {} if self.scale != 1.0 => {
                 impossible(format!("scale {}: edm and ve have pixels of [-1,1], so scale 1", self.scale))
             }
@@ -237,7 +256,7 @@ mod tests {
         for schedule in schedules {
             for prediction in along {
                 for scale in [1.0, 0.5, 0.3] {
-                    all.push(Preconditioning { prediction, schedule, scale, told_time: true });
+                    all.push(Preconditioning { scale, ..Preconditioning::along(prediction, schedule) });
                 }
             }
         }
@@ -291,12 +310,7 @@ mod tests {
             close(c.c_noise, t);
         }
         // Rectified flow: (1 − t)·x₀ + t·n.
-        let flow = Preconditioning {
-            prediction: Prediction::Flow {},
-            schedule: NoiseSchedule::RectifiedFlow {},
-            scale: 1.0,
-            told_time: true,
-        };
+        let flow = Preconditioning::along(Prediction::Flow {}, NoiseSchedule::RectifiedFlow {});
         let c = flow.at(flow.schedule.sigma(0.3));
         close(c.c_in, 0.7);
         close(c.c_in * flow.schedule.sigma(0.3), 0.3);
@@ -309,6 +323,24 @@ mod tests {
             let hidden = Preconditioning { told_time: false, ..p };
             assert_eq!(hidden.at(0.7).c_noise, 0.0);
             assert_eq!(Coefficients { c_noise: p.at(0.7).c_noise, ..hidden.at(0.7) }, p.at(0.7));
+        }
+    }
+
+    #[test]
+    fn a_normalised_input_has_variance_one_and_changes_nothing_else() {
+        let along = |p: &Preconditioning| {
+            !matches!(p.prediction, Prediction::Edm { .. } | Prediction::Ve {} | Prediction::Flow {})
+        };
+        for p in all().into_iter().filter(along) {
+            let normalised = Preconditioning { input_sigma_data: Some(0.5), ..p };
+            for sigma in SIGMAS {
+                let (a, b) = (p.at(sigma), normalised.at(sigma));
+                // x_t = √ᾱ·b·y + √(1 − ᾱ)·n, of images y of standard deviation 0.5, over its own.
+                let alpha_bar = 1.0 / (1.0 + (p.scale * sigma).powi(2));
+                let std = (alpha_bar * (p.scale * 0.5).powi(2) + 1.0 - alpha_bar).sqrt();
+                close(b.c_in, a.c_in / std);
+                assert_eq!(Coefficients { c_in: a.c_in, ..b }, a);
+            }
         }
     }
 
@@ -328,6 +360,13 @@ mod tests {
         };
         named(Preconditioning { scale: 0.0, ..Preconditioning::lesson_eps(true) }, "scale 0");
         named(Preconditioning::edm(-1.0, NoiseInput::Sigma), "sigma_data -1");
+        let input_sigma_data = Some(0.66);
+        named(
+            Preconditioning { input_sigma_data, ..Preconditioning::edm(1.0, NoiseInput::Sigma) },
+            "of their own",
+        );
+        let input_sigma_data = Some(0.0);
+        named(Preconditioning { input_sigma_data, ..Preconditioning::lesson_eps(true) }, "normalised");
         named(Preconditioning { scale: 0.5, ..Preconditioning::edm(1.0, NoiseInput::Sigma) }, "scale 0.5");
     }
 }

@@ -67,6 +67,10 @@ pub struct DesignOptions {
     /// Do not tell the network the time
     #[arg(long)]
     pub no_time: bool,
+
+    /// Scale the network's input to variance one, as edm does anyway, for data of this standard deviation in pixels of [-1,1] (Chen 2023)
+    #[arg(long, value_name = "SIGMA", num_args = 0..=1, default_missing_value = "0.66", allow_negative_numbers = true)]
+    pub normalise_input: Option<f64>,
 }
 
 impl DesignOptions {
@@ -89,8 +93,12 @@ impl DesignOptions {
             (None, _) => TrainingNoise::UniformTime {},
         };
         training_noise.check().context("--training-noise")?;
-        let preconditioning =
-            Preconditioning { prediction, schedule, scale: self.data_scale, told_time: !self.no_time };
+        let preconditioning = Preconditioning {
+            scale: self.data_scale,
+            told_time: !self.no_time,
+            input_sigma_data: self.normalise_input,
+            ..Preconditioning::along(prediction, schedule)
+        };
         schedule.check().with_context(|| given("schedule", &self.schedule))?;
         preconditioning.check().with_context(|| {
             format!("{} with --data-scale {}", given("prediction", &self.prediction), self.data_scale)
