@@ -55,7 +55,7 @@ trap stop EXIT
 if ! munge -n > /dev/null 2>&1; then
   root install -d -o munge -g munge /run/munge
   root [ -f /etc/munge/munge.key ] || root /usr/sbin/mungekey
-  root runuser -u munge -- /usr/sbin/munged --foreground & munged=$!
+  root runuser -u munge -- /usr/sbin/munged --foreground 2> /dev/null & munged=$!
   sleep 2
 fi
 root slurmctld
@@ -69,6 +69,7 @@ write() {
   cat > "$1" <<TOML
 experiment = "design_space"
 out = "$2"
+at_once = 2
 [options]
 preset = "smoke"
 samples = 10
@@ -78,7 +79,7 @@ threads = 1
 schedule = ["cosine", "sigmoid"]
 [[together]]
 seed = [1, 2, 3]
-epochs = [2, 3, ${LONG_EPOCHS:-600}]
+epochs = [2, 3, 250]
 TOML
 }
 write "$file" "$dir/cluster"
@@ -88,14 +89,12 @@ finished() { $sweep "$file" --status | grep -o '[0-9]* finished' | grep -o '[0-9
 submit 2
 echo "again while they wait:"
 submit 1
-for _ in $(seq 120); do
-  running=$(squeue -h -r -t R -o %i | tail -n 1)
-  [ -n "$running" ] && [ "$(finished)" -ge 2 ] && break
-  sleep 1
-done
+# The short ones end, the long ones stay.
+for _ in $(seq 120); do [ "$(finished)" = 4 ] && [ "$(squeue -h -r -t R -o %i | wc -l)" = 2 ] && break; sleep 1; done
+running=$(squeue -h -r -t R -o %i | tail -n 1)
 echo "killing task $running"
-scancel --signal=KILL --full "$running" || true
-scancel "$running"
+scancel --signal=KILL --full "$running"
+scancel "$running" || true
 sleep 8
 $sweep "$file" --status
 $sweep "$file" --merge > /dev/null && echo "merged while it runs"
