@@ -49,6 +49,8 @@ CONF
 stop() {
   for pid in slurmd slurmctld; do [ -f "$dir/$pid.pid" ] && root kill "$(cat "$dir/$pid.pid")" 2> /dev/null || true; done
   [ -n "${munged:-}" ] && root kill "$munged" 2> /dev/null || true
+  # They write their state when they end.
+  for _ in $(seq 20); do pgrep -x 'slurmd|slurmctld' > /dev/null || break; sleep 0.5; done
   [ "${keep:-}" ] && echo "kept: $dir" || root rm -rf "$dir"
 }
 trap stop EXIT

@@ -27,7 +27,7 @@ pub struct Options {
 /// Options of its own.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
 pub struct OwnOptions {
-    /// Steps of Heun's method that make the reference solution; half as many check it [default: 512, with smoke 64]
+    /// Steps of Heun's method that make the reference solution; half as many check it [default: 256, with smoke 64]
     #[arg(long, value_name = "N")]
     pub reference_steps: Option<usize>,
 }
@@ -66,14 +66,14 @@ impl Options {
     }
 }
 
-/// 32 images' paths, of smoke eight.
+/// 16 images' paths, of smoke eight.
 pub fn preset(settings: &mut Settings) {
-    settings.scoring.samples = if settings.preset == Preset::Smoke { 8 } else { 32 };
+    settings.scoring.samples = if settings.preset == Preset::Smoke { 8 } else { 16 };
 }
 
 /// The steps of the reference solution.
 pub fn reference_steps(own: &OwnOptions, preset: Preset) -> usize {
-    own.reference_steps.unwrap_or(if preset == Preset::Smoke { 64 } else { 512 })
+    own.reference_steps.unwrap_or(if preset == Preset::Smoke { 64 } else { 256 })
 }
 
 /// At most so many network evaluations.
