@@ -50,7 +50,18 @@ impl Denoiser for IdealDenoiser {
         let exponents = self.exponents(&flat)?;
         let below = exponents.broadcast_sub(&exponents.max_keepdim(1)?)?;
         let weights = below.broadcast_mul(&inverse)?.exp()?;
-        let mean = weights.matmul(&self.images)?.broadcast_div(&weights.sum_keepdim(1)?)?;
+        // Where σ is small most weights are 0 for every x: these images need not be summed.
+        let largest = weights.max(0)?.to_vec1::<f64>()?;
+        let likely: Vec<u32> =
+            (0..).zip(&largest).filter(|(_, weight)| **weight > 0.0).map(|(i, _)| i).collect();
+        let (images, weights) = match likely.len() < largest.len() / 2 {
+            true => {
+                let likely = Tensor::new(likely, x.device())?;
+                (self.images.index_select(&likely, 0)?, weights.index_select(&likely, 1)?)
+            }
+            false => (self.images.clone(), weights),
+        };
+        let mean = weights.matmul(&images)?.broadcast_div(&weights.sum_keepdim(1)?)?;
         mean.reshape(x.shape())?.to_dtype(x.dtype())
     }
 }
