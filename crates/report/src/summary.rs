@@ -150,10 +150,19 @@ impl<'a> Summary<'a> {
         self.rows.len()
     }
 
+    fn values(&self, figure: Figure) -> Vec<f64> {
+        self.rows.iter().map(|row| figure.of(row)).collect()
+    }
+
+    /// The rows of both of each common seed.
+    fn pairs<'b>(&self, other: &Summary<'b>) -> Vec<(&'a SampleRow, &'b SampleRow)> {
+        let of_seed = |a: &&'a SampleRow| Some((*a, *other.rows.iter().find(|b| b.seed == a.seed)?));
+        self.rows.iter().filter_map(of_seed).collect()
+    }
+
     /// The mean over seeds: with the bootstrap's error where every seed has it, else with the scatter of the seeds.
     pub fn figure(&self, figure: Figure) -> Estimate {
-        let values: Vec<f64> = self.rows.iter().map(|row| figure.of(row)).collect();
-        let scatter = Estimate::of(&values);
+        let scatter = Estimate::of(&self.values(figure));
         let bootstrap = pooled(self.rows.iter().map(|row| figure.within_seed(row)));
         Estimate { error: bootstrap.or(scatter.error), ..scatter }
     }
@@ -161,14 +170,12 @@ impl<'a> Summary<'a> {
     /// What the scatter over seeds is of what the bootstrap within each seed says; nothing where there are not two seeds, or one was not
     /// resampled.
     pub fn scatter_over_bootstrap(&self, figure: Figure) -> Option<Ratio> {
-        let values: Vec<f64> = self.rows.iter().map(|row| figure.of(row)).collect();
-        Ratio::of(&values, self.rows.iter().map(|row| figure.within_seed(row)))
+        Ratio::of(&self.values(figure), self.rows.iter().map(|row| figure.within_seed(row)))
     }
 
     /// The same of the differences seed by seed, whose bootstrap is of pairs.
     pub fn difference_over_bootstrap(&self, other: &Self, figure: Figure) -> Option<Ratio> {
-        let pairs = self.rows.iter().filter_map(|a| Some((a, other.rows.iter().find(|b| b.seed == a.seed)?)));
-        let pairs: Vec<_> = pairs.collect();
+        let pairs = self.pairs(other);
         let differences: Vec<f64> = pairs.iter().map(|(a, b)| figure.of(b) - figure.of(a)).collect();
         Ratio::of(&differences, pairs.iter().map(|(a, b)| figure.between(a, b)))
     }
@@ -177,8 +184,7 @@ impl<'a> Summary<'a> {
     /// the bootstrap's error of pairs where every seed has it, else with the scatter of the differences. Else, and where one
     /// common seed has no pairs, the means are subtracted, and the errors of both add in squares.
     pub fn difference(&self, other: &Self, figure: Figure) -> (Estimate, Basis) {
-        let pairs = self.rows.iter().filter_map(|a| Some((a, other.rows.iter().find(|b| b.seed == a.seed)?)));
-        let pairs: Vec<_> = pairs.collect();
+        let pairs = self.pairs(other);
         let differences: Vec<f64> = pairs.iter().map(|(a, b)| figure.of(b) - figure.of(a)).collect();
         if !pairs.is_empty() {
             let scatter = Estimate::of(&differences);

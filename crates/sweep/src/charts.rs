@@ -27,6 +27,16 @@ struct Point<'a> {
 /// the file cannot be written.
 pub fn draw(sweep: &Sweep, table: &Table, chart: &Chart) -> Result<PathBuf> {
     let estimates = estimates(&points(table, chart)?)?;
+    let title = title(chart)?;
+    let path = sweep.out.join(file_name(chart)?);
+    match chart.kind {
+        Kind::Lines => lines(chart, title, estimates)?.save(&path)?,
+        Kind::HeatMap => heat_map(title, &estimates).save(&path)?,
+    }
+    Ok(path)
+}
+
+fn title(chart: &Chart) -> Result<String> {
     let across = across(chart)?.join(", ");
     let mut title = format!("{} by {}", chart.figure, chart.x);
     if !across.is_empty() {
@@ -35,21 +45,27 @@ pub fn draw(sweep: &Sweep, table: &Table, chart: &Chart) -> Result<PathBuf> {
     for (name, value) in &chart.only {
         title += &format!(", {name} {}", text(value)?);
     }
-    let name = chart.name.as_ref().unwrap_or(&title).replace(['/', ' ', ','], "_");
-    let path = sweep.out.join(format!("{name}.png"));
-    match chart.kind {
-        Kind::Lines => lines(chart, title, estimates)?.save(&path)?,
-        Kind::HeatMap => heat_map(title, &estimates).save(&path)?,
-    }
-    Ok(path)
+    Ok(title)
+}
+
+/// The chart's file in the sweep's folder.
+///
+/// # Errors
+/// When the chart lacks what its kind needs.
+pub fn file_name(chart: &Chart) -> Result<String> {
+    let name = chart.name.clone().map_or_else(|| title(chart), Ok)?;
+    Ok(format!("{}.png", name.replace(['/', ' ', ','], "_")))
 }
 
 /// What lines or rows are told apart by.
 fn across(chart: &Chart) -> Result<Vec<&str>> {
-    Ok(match chart.kind {
-        Kind::Lines => chart.lines.iter().map(String::as_str).collect(),
-        Kind::HeatMap => vec![chart.y.as_deref().context("a heat map needs y")?],
-    })
+    match (chart.kind, &chart.y) {
+        (Kind::Lines, None) => Ok(chart.lines.iter().map(String::as_str).collect()),
+        (Kind::Lines, Some(_)) => bail!("lines have no y: `lines` says what makes a line"),
+        (Kind::HeatMap, Some(y)) if chart.lines.is_empty() => Ok(vec![y]),
+        (Kind::HeatMap, Some(_)) => bail!("a heat map has no lines: its rows are `y`"),
+        (Kind::HeatMap, None) => bail!("a heat map needs y"),
+    }
 }
 
 /// The points of the rows that the chart shows.
@@ -62,15 +78,18 @@ fn points<'a>(table: &'a Table, chart: &Chart) -> Result<Vec<Point<'a>>> {
         only.push((table.column(name)?, text(value)?));
     }
     let seed = format!("{AXIS}seed");
+    // The sampler of real images says how they were spoilt; a variant is no part of a setting.
+    const OF_ROWS: [&str; 4] = ["setting", "sampler", "variant", "n"];
     let tells_apart: Vec<&String> = table
         .columns
         .iter()
-        .filter(|&column| column.starts_with(AXIS) && *column != seed || column == "setting" || column == "n")
+        .filter(|&column| column.starts_with(AXIS) && *column != seed || OF_ROWS.contains(&column.as_str()))
         .collect();
-    let mut points = vec![];
+    let (mut points, mut of_only) = (vec![], 0);
     for row in &table.rows {
         let cell = |column: &String| row.get(column).map_or("", String::as_str);
         let is_shown = only.iter().all(|(column, value)| same(cell(column), value));
+        of_only += usize::from(is_shown);
         let Ok(value) = cell(figure).parse() else { continue };
         if !is_shown || cell(x).is_empty() {
             continue;
@@ -83,6 +102,7 @@ fn points<'a>(table: &'a Table, chart: &Chart) -> Result<Vec<Point<'a>>> {
         let of = tells_apart.iter().map(|column| (column.as_str(), cell(column))).collect();
         points.push(Point { place, value, run: row.get("run").map_or("", String::as_str), of });
     }
+    ensure!(of_only > 0, "no row holds what `only` says");
     ensure!(!points.is_empty(), "no row has a number there");
     Ok(points)
 }
@@ -113,6 +133,7 @@ fn lines(chart: &Chart, title: String, estimates: BTreeMap<Place, Estimate>) -> 
     for ((x, name), estimate) in estimates {
         let number =
             x.parse().with_context(|| format!("{} {x:?} is no number: a heat map has names", chart.x))?;
+        ensure!(!chart.log_x || number > 0.0, "{} {x} has no place on a logarithmic axis", chart.x);
         series.entry(name).or_default().push((number, estimate));
     }
     let line = |(name, mut points): (String, Vec<(f64, Estimate)>)| {

@@ -1,5 +1,6 @@
 //! A sweep's file: which runs there are to be, and which charts of them.
 
+use crate::charts::file_name;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use toml::{Spanned, Value};
 
 /// Options that the sweep gives itself.
-const OWN: [&str; 4] = ["out", "resume", "dry-run", "help"];
+const OWN: [&str; 5] = ["out", "resume", "dry-run", "help", "version"];
 
 /// The longest name of a run, less its checksum.
 const LONGEST_NAME: usize = 100;
@@ -34,7 +35,7 @@ struct Contents {
     #[serde(default)]
     together: Vec<Axes>,
     #[serde(default)]
-    charts: Vec<Chart>,
+    charts: Vec<Spanned<Chart>>,
 }
 
 type Axes = BTreeMap<Spanned<String>, Vec<Value>>;
@@ -106,6 +107,24 @@ pub struct PlannedRun {
     pub values: Vec<String>,
     /// The options of its command line.
     pub options: Vec<String>,
+    /// Flags that it leaves out: `false` in the file.
+    pub off: Vec<String>,
+}
+
+impl PlannedRun {
+    /// The options on which its figures depend.
+    pub fn of_figures(&self) -> impl Iterator<Item = &String> {
+        const OTHERS: [&str; 4] = ["threads", "sampling-batch-size", "data-dir", "checkpoint-minutes"];
+        let name = |option: &str| option.trim_start_matches('-').split('=').next().map(str::to_string);
+        self.options
+            .iter()
+            .filter(move |option| name(option).is_none_or(|name| !OTHERS.contains(&name.as_str())))
+    }
+
+    /// How many threads it is to have, where its options say so.
+    pub fn threads(&self) -> Option<usize> {
+        self.options.iter().find_map(|option| option.strip_prefix("--threads=")?.parse().ok())
+    }
 }
 
 /// One axis: options whose values go together, and what each of its points says.
@@ -118,6 +137,7 @@ impl Axis {
     /// Adds the values of one more option.
     fn add(&mut self, values: Vec<Value>) -> Result<()> {
         ensure!(!values.is_empty(), "an axis has no values");
+        values.iter().try_for_each(|value| text(value).map(drop))?;
         let n = if self.points.is_empty() { values.len() } else { self.points.len() };
         ensure!(values.len() == n, "{} values, where what goes together with it has {n}", values.len());
         self.points.resize(n, vec![]);
@@ -146,10 +166,11 @@ impl Sweep {
         ensure!(at_once > 0, "{}: at_once is 0: give at least 1", at(place));
 
         let mut places = HashMap::new();
-        let mut fixed = vec![];
+        let (mut fixed, mut off) = (vec![], vec![]);
         for (key, value) in in_order(contents.options) {
             let name = option_name(&key, &mut places).with_context(|| at(key.span().start))?;
             fixed.extend(words(&name, &value).with_context(|| at(key.span().start))?);
+            off.extend((value == Value::Boolean(false)).then_some(name));
         }
         let of_grid = in_order(contents.axes).into_iter().map(|list| vec![list]);
         let mut axes = vec![];
@@ -163,7 +184,8 @@ impl Sweep {
             axes.push(axis);
         }
         let experiment = contents.experiment.get_ref().clone();
-        let runs = expand(&experiment, &fixed, &axes).with_context(|| file.display().to_string())?;
+        let runs = expand(&experiment, (&fixed, &off), &axes).with_context(|| file.display().to_string())?;
+        let charts = charts(contents.charts, at)?;
         Ok(Self {
             file: file.to_path_buf(),
             experiment,
@@ -172,7 +194,7 @@ impl Sweep {
             at_once,
             axes: axes.into_iter().flat_map(|axis| axis.names).collect(),
             runs,
-            charts: contents.charts,
+            charts,
             places,
             text,
         })
@@ -197,6 +219,19 @@ impl Sweep {
     pub fn folder(&self, run: &PlannedRun) -> PathBuf {
         self.out.join(&run.name)
     }
+}
+
+/// The charts, each with what its kind needs and a file of its own; `at` says where a place is.
+fn charts(all: Vec<Spanned<Chart>>, at: impl Fn(usize) -> String) -> Result<Vec<Chart>> {
+    let mut names = HashSet::new();
+    let mut charts = vec![];
+    for chart in all {
+        let place = at(chart.span().start);
+        let name = file_name(chart.get_ref()).with_context(|| place.clone())?;
+        ensure!(names.insert(name.clone()), "{place}: another chart is {name} already: give it a `name`");
+        charts.push(chart.into_inner());
+    }
+    Ok(charts)
 }
 
 /// The line of byte `at`, from 1.
@@ -228,6 +263,7 @@ fn words(option: &str, value: &Value) -> Result<Vec<String>> {
     Ok(match value {
         Value::Boolean(true) => vec![format!("--{option}")],
         Value::Boolean(false) => vec![],
+        Value::Array(values) if values.is_empty() => bail!("an empty list gives no value"),
         Value::Array(values) => {
             let each: Vec<_> = values.iter().map(|value| words(option, value)).collect::<Result<_>>()?;
             each.concat()
@@ -239,10 +275,12 @@ fn words(option: &str, value: &Value) -> Result<Vec<String>> {
 /// A value as the command line, tables and names have it.
 pub fn text(value: &Value) -> Result<String> {
     Ok(match value {
+        Value::String(text) if text.contains(char::is_control) => bail!("a control character in {text:?}"),
         Value::String(text) => text.clone(),
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
         Value::Boolean(flag) => flag.to_string(),
+        Value::Array(values) if values.is_empty() => bail!("an empty list gives no value"),
         Value::Array(values) => {
             let each: Vec<String> = values.iter().map(text).collect::<Result<_>>()?;
             each.join("; ")
@@ -252,7 +290,7 @@ pub fn text(value: &Value) -> Result<String> {
 }
 
 /// Every combination of the axes' points.
-fn expand(experiment: &str, fixed: &[String], axes: &[Axis]) -> Result<Vec<PlannedRun>> {
+fn expand(experiment: &str, fixed: (&[String], &[String]), axes: &[Axis]) -> Result<Vec<PlannedRun>> {
     let mut combinations: Vec<Vec<(&str, &Value)>> = vec![vec![]];
     for axis in axes {
         let mut longer = vec![];
@@ -267,25 +305,36 @@ fn expand(experiment: &str, fixed: &[String], axes: &[Axis]) -> Result<Vec<Plann
     let mut runs = vec![];
     for combination in combinations {
         let run = planned(experiment, fixed, &combination)?;
-        ensure!(seen.insert(run.name.clone()), "two runs are the same: {}", run.values.join(", "));
+        let point = combination.iter().zip(&run.values).map(|((name, _), value)| format!("{name} {value}"));
+        let point = point.collect::<Vec<_>>().join(", ");
+        ensure!(seen.insert(run.name.clone()), "two runs are the same: {point}");
         runs.push(run);
     }
     Ok(runs)
 }
 
-fn planned(experiment: &str, fixed: &[String], point: &[(&str, &Value)]) -> Result<PlannedRun> {
-    let mut options = fixed.to_vec();
+fn planned(
+    experiment: &str,
+    (fixed, off): (&[String], &[String]),
+    point: &[(&str, &Value)],
+) -> Result<PlannedRun> {
+    let (mut options, mut off) = (fixed.to_vec(), off.to_vec());
     let (mut values, mut name) = (vec![], String::new());
     for (option, value) in point {
         options.extend(words(option, value)?);
+        off.extend((**value == Value::Boolean(false)).then(|| option.to_string()));
         let value = text(value)?;
         name += &format!("{option}={value}_");
         values.push(value);
     }
     let plain = |c: char| if c.is_ascii_alphanumeric() || "=._-+".contains(c) { c } else { '-' };
     let name: String = name.chars().map(plain).take(LONGEST_NAME).collect();
+    let mut run = PlannedRun { name, values, options, off };
+    // Neither the file's order nor what changes no figure makes another run.
+    let mut of_figures: Vec<&str> = run.of_figures().map(String::as_str).collect();
+    of_figures.sort_unstable();
     let mut hash = Sha256::new();
-    hash.update([&[experiment.to_string()], options.as_slice()].concat().join("\0"));
-    let checksum = format!("{:x}", hash.finalize());
-    Ok(PlannedRun { name: format!("{name}{}", &checksum[..8]), values, options })
+    hash.update([&[experiment], of_figures.as_slice()].concat().join("\0"));
+    run.name += &format!("{:x}", hash.finalize())[..8];
+    Ok(run)
 }

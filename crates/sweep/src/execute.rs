@@ -4,13 +4,13 @@ use crate::description::{PlannedRun, Sweep};
 use crate::plan::{State, state};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,22 +22,22 @@ const EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
     count: Arc<AtomicUsize>,
-    last: Arc<AtomicUsize>,
+    usr1: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// From now on SIGINT, SIGTERM and SIGUSR1 end nothing by themselves; they are counted.
+    /// From now on SIGHUP, SIGINT, SIGTERM and SIGUSR1 end nothing by themselves; they are counted.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn listen() -> Result<Self> {
         let signals = Self::default();
-        let mut told = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGUSR1])
+        let mut told = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
             .context("signals cannot be listened for")?;
-        let Self { count, last } = signals.clone();
+        let Self { count, usr1 } = signals.clone();
         thread::spawn(move || {
             for signal in told.forever() {
-                last.store(signal as usize, Ordering::Relaxed);
+                usr1.fetch_or(signal == SIGUSR1, Ordering::Relaxed);
                 count.fetch_add(1, Ordering::Release);
             }
         });
@@ -49,9 +49,9 @@ impl Signals {
         self.count.load(Ordering::Acquire)
     }
 
-    /// The last that came.
-    pub fn last(&self) -> Option<i32> {
-        (self.count() > 0).then(|| self.last.load(Ordering::Relaxed) as i32)
+    /// Whether SIGUSR1 was among them.
+    pub fn has_usr1(&self) -> bool {
+        self.count() > 0 && self.usr1.load(Ordering::Relaxed)
     }
 }
 
@@ -67,27 +67,24 @@ pub struct Failure {
 /// Runs all of `runs`, as many at once as the sweep says, and goes on with those that were stopped; a run that fails does not stop the
 /// others. After a signal none is begun, and those under way are stopped as they are alone: they keep what they have. `say` is told of
 /// each begin and end.
-///
-/// # Errors
-/// When a run cannot be started.
 pub fn execute(
     sweep: &Sweep,
     binary: &Path,
     runs: &[&PlannedRun],
     signals: &Signals,
     say: &(dyn Fn(&str) + Sync),
-) -> Result<Vec<Failure>> {
+) -> Vec<Failure> {
     let queue: Mutex<VecDeque<(usize, &PlannedRun)>> = Mutex::new(runs.iter().copied().enumerate().collect());
     let failures = Mutex::new(vec![]);
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let threads = (sweep.at_once > 1).then_some((cores / sweep.at_once).max(1));
-    let worker = || -> Result<()> {
+    let threads = (sweep.at_once > 1).then(|| threads(sweep));
+    let worker = || {
         while signals.count() == 0 {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some((i, run)) = next else { break };
             let start = Instant::now();
             say(&format!("{} of {}: {}", i + 1, runs.len(), run.name));
-            let ended = run_one(sweep, binary, run, threads, signals)?;
+            let ended = run_one(sweep, binary, run, threads, signals);
+            let ended = ended.unwrap_or_else(|error| Some(format!("{error:#}")));
             let seconds = start.elapsed().as_secs_f64();
             match ended {
                 None => say(&format!("{} of {}: {:.0} s", i + 1, runs.len(), seconds)),
@@ -98,13 +95,19 @@ pub fn execute(
                 }
             }
         }
-        Ok(())
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..sweep.at_once).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker does not panic"))
-    })?;
-    Ok(failures.into_inner().unwrap_or_else(PoisonError::into_inner))
+        for _ in 0..sweep.at_once.min(runs.len()) {
+            scope.spawn(worker);
+        }
+    });
+    failures.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The threads of a run whose options do not say: those at once share the cores.
+pub fn threads(sweep: &Sweep) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    (cores / sweep.at_once).max(1)
 }
 
 /// Runs one, or goes on with it, with so many `threads` where its options do not say: nothing where it ended well, else its last line.
@@ -120,17 +123,16 @@ pub fn run_one(
 ) -> Result<Option<String>> {
     let folder = sweep.folder(run);
     let said = sweep.out.join(format!("{}.stderr", run.name));
-    let file = File::create(&said).with_context(|| format!("cannot write {}", said.display()))?;
     let mut command = Command::new(binary);
     match state(sweep, run)? {
         State::Missing => command.args(&run.options).arg("--out").arg(&folder),
         State::Stopped => command.arg("--resume").arg(&folder),
         State::Finished => return Ok(None),
     };
-    let says = run.options.iter().any(|option| option.starts_with("--threads="));
-    if let Some(threads) = threads.filter(|_| !says) {
+    if let Some(threads) = threads.filter(|_| run.threads().is_none()) {
         command.args(["--threads", &threads.to_string()]);
     }
+    let file = File::create(&said).with_context(|| format!("cannot write {}", said.display()))?;
     // In a group of its own, so that Ctrl-C reaches it by us alone: a second signal would end it at once.
     command
         .env_remove("RUST_BACKTRACE")

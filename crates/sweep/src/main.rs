@@ -10,7 +10,7 @@ mod slurm;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use description::{PlannedRun, Sweep};
-use execute::{Signals, execute};
+use execute::{Signals, execute, threads};
 use plan::{State, binary, check, finished, seconds, state};
 use slurm::Resources;
 use std::fs::{self, File, TryLockError};
@@ -108,11 +108,15 @@ fn run(options: &Options) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    let (todo, left) = slurm::not_with_the_cluster(&sweep, todo)?;
+    if left > 0 {
+        say(&format!("{left} runs are with the cluster and left to it"))?;
+    }
     let signals = Signals::listen()?;
     let say = |line: &str| {
         let _ = writeln!(std::io::stderr(), "{line}");
     };
-    let failures = execute(&sweep, &binary, &todo, &signals, &say)?;
+    let failures = execute(&sweep, &binary, &todo, &signals, &say);
     let merged = merged(&sweep);
     if signals.count() > 0 {
         merged.unwrap_or_else(|error| say(&format!("{error:#}")));
@@ -144,7 +148,7 @@ fn plan<'a>(sweep: &'a Sweep, binary: &Path) -> Result<Vec<&'a PlannedRun>> {
         say(&format!("{word:<9} {}", run.name))?;
         if state != State::Finished {
             todo.push(run);
-            match seconds(&cost, &known) {
+            match seconds(&cost, run.threads().unwrap_or_else(|| threads(sweep)), &known) {
                 Some(seconds) => total += seconds,
                 None => unknown += 1,
             }
@@ -186,9 +190,18 @@ fn lock(sweep: &Sweep) -> Result<File> {
 }
 
 fn merged(sweep: &Sweep) -> Result<()> {
-    let written = merge::merge(sweep)?;
-    ensure!(!written.is_empty(), "no run of {} has begun yet", sweep.out.display());
-    written.iter().try_for_each(|path| say(&path.display().to_string()))
+    let merged = merge::merge(sweep)?;
+    let nothing = merged.written.is_empty() && merged.faults.is_empty();
+    ensure!(!nothing, "no run of {} has begun yet", sweep.out.display());
+    merged.written.iter().try_for_each(|path| say(&path.display().to_string()))?;
+    if merged.unfinished > 0 {
+        say(&format!(
+            "{} runs are not finished: the tables have them, the charts do not",
+            merged.unfinished
+        ))?;
+    }
+    ensure!(merged.faults.is_empty(), "{}", merged.faults.join("; "));
+    Ok(())
 }
 
 /// Prints a line. Whoever closed the pipe has read enough: that is no failure.

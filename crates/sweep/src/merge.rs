@@ -5,7 +5,7 @@ use crate::description::{PlannedRun, Sweep};
 use crate::plan::{State, state};
 use anyhow::{Context, Result};
 use elucidate_report::{RunRecord, TrainRow, is_there, read_csv, write_atomically};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// What is put before an axis's name in the tables: samples.csv has columns of such names.
@@ -54,49 +54,82 @@ impl Table {
     }
 }
 
+/// What merging made.
+#[derive(Debug, Default)]
+pub struct Merged {
+    /// The files that it wrote.
+    pub written: Vec<PathBuf>,
+    /// Runs that were begun and are not finished: the tables have their rows, the charts do not.
+    pub unfinished: usize,
+    /// What is wrong with runs, and why charts could not be drawn.
+    pub faults: Vec<String>,
+}
+
 /// Writes runs.csv, a row for each run with its last losses and figures, and samples.csv, the rows of all runs behind their values on
-/// the axes, and draws the charts. What is not there yet is left out. Returns the files.
+/// the axes, and draws the charts of those that are finished. What is not there yet is left out.
 ///
 /// # Errors
-/// When a run's file is damaged, a chart asks for what is not there or puts several settings into one place, or a file cannot be
-/// written.
-pub fn merge(sweep: &Sweep) -> Result<Vec<PathBuf>> {
-    let (mut runs, mut samples) = (Table::default(), Table::default());
+/// When a table cannot be written.
+pub fn merge(sweep: &Sweep) -> Result<Merged> {
+    let (mut runs, mut samples, mut merged) = (Table::default(), Table::default(), Merged::default());
+    let mut finished = HashSet::new();
     for run in &sweep.runs {
-        let folder = sweep.folder(run);
-        if state(sweep, run)? == State::Missing {
-            continue;
-        }
-        let place = place(sweep, run);
-        let record = RunRecord::read(&folder)?;
-        runs.add([place.clone(), of_run(&folder, &record)?].concat());
-        let path = folder.join("samples.csv");
-        if is_there(&path) {
-            let rows = of_samples(&path).with_context(|| format!("{} is damaged", path.display()))?;
-            rows.into_iter().for_each(|row| samples.add([place.clone(), row].concat()));
+        match state(sweep, run).and_then(|state| add(sweep, run, state, &mut runs, &mut samples)) {
+            Ok(State::Missing) => {}
+            Ok(State::Stopped) => merged.unfinished += 1,
+            Ok(State::Finished) => drop(finished.insert(run.name.as_str())),
+            // The others are merged all the same.
+            Err(error) => merged.faults.push(format!("{error:#}")),
         }
     }
-    let mut written = vec![];
-    if runs.rows.is_empty() {
-        return Ok(written);
+    let scored: HashSet<&str> =
+        samples.rows.iter().filter_map(|row| row.get("run").map(String::as_str)).collect();
+    for name in finished.iter().filter(|name| !scored.is_empty() && !scored.contains(**name)) {
+        merged
+            .faults
+            .push(format!("{name} is finished and has no samples.csv: delete its folder, and run it again"));
     }
-    for (name, table) in [("runs.csv", &runs), ("samples.csv", &samples)] {
+    for (name, table) in [("runs.csv", &mut runs), ("samples.csv", &mut samples)] {
         if !table.rows.is_empty() {
-            written.push(sweep.out.join(name));
+            merged.written.push(sweep.out.join(name));
             table.write(&sweep.out.join(name))?;
         }
+        table.rows.retain(|row| row.get("run").is_some_and(|run| finished.contains(run.as_str())));
     }
-    let mut drawn = Ok(());
+    if finished.is_empty() {
+        return Ok(merged);
+    }
     for chart in &sweep.charts {
         let table = if samples.column(&chart.figure).is_ok() { &samples } else { &runs };
         match draw(sweep, table, chart) {
-            Ok(path) => written.push(path),
-            // The others are drawn all the same.
-            Err(error) => drawn = Err(error.context(format!("the chart of {}", chart.figure))),
+            Ok(path) => merged.written.push(path),
+            Err(error) => merged.faults.push(format!("the chart of {}: {error:#}", chart.figure)),
         }
     }
-    drawn?;
-    Ok(written)
+    Ok(merged)
+}
+
+/// Adds the rows of a run; returns how far it is.
+fn add(
+    sweep: &Sweep,
+    run: &PlannedRun,
+    state: State,
+    runs: &mut Table,
+    samples: &mut Table,
+) -> Result<State> {
+    if state == State::Missing {
+        return Ok(state);
+    }
+    let (folder, place) = (sweep.folder(run), place(sweep, run));
+    let record = RunRecord::read(&folder)?;
+    let path = folder.join("samples.csv");
+    let rows = match is_there(&path) {
+        true => of_samples(&path).with_context(|| format!("{} is damaged", path.display()))?,
+        false => vec![],
+    };
+    runs.add([place.clone(), of_run(&folder, &record)?].concat());
+    rows.into_iter().for_each(|row| samples.add([place.clone(), row].concat()));
+    Ok(state)
 }
 
 /// The name of a run and its values on the axes.

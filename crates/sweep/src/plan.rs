@@ -66,22 +66,33 @@ struct CostSettings {
     seeds: u64,
 }
 
-/// Asks the experiment what the options of a run come to.
+/// Asks the experiment what the options of a run come to, and whether what it leaves out are flags.
 ///
 /// # Errors
 /// When it refuses them: its own line, behind the place of the option that it names.
 pub fn check(sweep: &Sweep, binary: &Path, run: &PlannedRun) -> Result<Cost> {
-    let mut command = Command::new(binary);
-    command.args(&run.options).arg("--dry-run").env_remove("RUST_BACKTRACE");
-    let output = command.output().with_context(|| format!("cannot run {}", binary.display()))?;
-    if !output.status.success() {
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let error = stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it fails");
-        let named = error.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-        let option = named.into_iter().find_map(|word| word.strip_prefix("--")).unwrap_or_default();
-        bail!("{}: {error}", sweep.place_of(option));
+    for flag in &run.off {
+        let with_flag = [run.options.as_slice(), &[format!("--{flag}")]].concat();
+        dry_run(sweep, binary, &with_flag)
+            .with_context(|| format!("{flag} = false, which only flags can be"))?;
     }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("{} --dry-run", binary.display()))
+    let printed = dry_run(sweep, binary, &run.options)?;
+    serde_json::from_slice(&printed).with_context(|| format!("{} --dry-run", binary.display()))
+}
+
+/// What the experiment prints of options.
+fn dry_run(sweep: &Sweep, binary: &Path, options: &[String]) -> Result<Vec<u8>> {
+    let mut command = Command::new(binary);
+    command.args(options).arg("--dry-run").env_remove("RUST_BACKTRACE");
+    let output = command.output().with_context(|| format!("cannot run {}", binary.display()))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let error = stderr.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it fails");
+    let named = error.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+    let option = named.into_iter().find_map(|word| word.strip_prefix("--")).unwrap_or_default();
+    bail!("{}: {error}", sweep.place_of(option))
 }
 
 /// How far a run is.
@@ -98,14 +109,14 @@ pub fn state(sweep: &Sweep, run: &PlannedRun) -> Result<State> {
     }
     let record = RunRecord::read(&folder)?;
     let ours = record.experiment == sweep.experiment
-        && run.options.iter().all(|option| record.command_line.contains(option));
+        && run.of_figures().all(|option| record.command_line.contains(option));
     ensure!(ours, "{} is another sweep's run: give this one another `out`", folder.display());
     Ok(if record.finished.is_some() { State::Finished } else { State::Stopped })
 }
 
-/// About how many seconds a run takes: as long as a finished one of the same network, by the images that both train on and sample.
-/// Nothing where there is none among `finished`.
-pub fn seconds(cost: &Cost, finished: &[RunRecord]) -> Option<f64> {
+/// About how many seconds a run takes with so many threads: as long as the newest one among `finished` of the same network, by the images
+/// that both train on and sample, and by their threads. Nothing where there is none.
+pub fn seconds(cost: &Cost, threads: usize, finished: &[RunRecord]) -> Option<f64> {
     let Cost { settings: ours } = cost;
     finished.iter().rev().find_map(|record| {
         let theirs: CostSettings = serde_json::from_value(record.options.get("settings")?.clone()).ok()?;
@@ -117,16 +128,19 @@ pub fn seconds(cost: &Cost, finished: &[RunRecord]) -> Option<f64> {
         let images = |settings: &CostSettings| (settings.epochs * settings.train_images) as f64;
         let samples = |settings: &CostSettings| settings.samples as f64 * settings.seeds as f64;
         let estimate = trained * images(ours) / images(&theirs) + others * samples(ours) / samples(&theirs);
+        let estimate = estimate * record.threads as f64 / threads as f64;
         estimate.is_finite().then_some(estimate)
     })
 }
 
-/// The records of finished runs of the experiment, those of `folder` last.
+/// The records of finished runs of the experiment, in results/ and in `folder`, the newest last.
 pub fn finished(experiment: &str, folder: &Path) -> Vec<RunRecord> {
     let records = |folder: &Path| -> Vec<RunRecord> {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         let all = entries.filter_map(|entry| RunRecord::read(&entry.path()).ok());
         all.filter(|record| record.finished.is_some() && record.experiment == experiment).collect()
     };
-    [records(&Path::new("results").join(experiment)), records(folder)].concat()
+    let mut all = [records(&Path::new("results").join(experiment)), records(folder)].concat();
+    all.sort_by(|a, b| a.finished.cmp(&b.finished));
+    all
 }

@@ -5,7 +5,6 @@ use crate::execute::{Signals, run_one};
 use crate::plan::{State, state};
 use anyhow::{Context, Result, bail, ensure};
 use elucidate_report::{is_there, read_json, write_json};
-use signal_hook::consts::SIGUSR1;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -80,6 +79,20 @@ pub fn submit(sweep: &Sweep, runs: &[&PlannedRun], resources: &Resources) -> Res
     Ok(submitted)
 }
 
+/// Those of `runs` that no task waits for or does, and how many the others are.
+///
+/// # Errors
+/// When runs were submitted, and Slurm cannot be asked for them.
+pub fn not_with_the_cluster<'a>(
+    sweep: &Sweep,
+    runs: Vec<&'a PlannedRun>,
+) -> Result<(Vec<&'a PlannedRun>, usize)> {
+    let queued: HashSet<String> =
+        queued(&jobs(sweep)?)?.into_values().flatten().map(|task| task.run).collect();
+    let (theirs, ours): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| queued.contains(&run.name));
+    Ok((ours, theirs.len()))
+}
+
 /// The most tasks of a job array, and with it whether there is a Slurm.
 fn largest_array() -> Result<usize> {
     let config = output(Command::new("scontrol").args(["show", "config"]))?;
@@ -90,32 +103,22 @@ fn largest_array() -> Result<usize> {
 }
 
 fn sbatch(sweep: &Sweep, tasks: usize, resources: &Resources) -> Result<u64> {
-    let at_once = resources.at_once.map_or_else(String::new, |n| format!("%{n}"));
-    let partition =
-        resources.partition.as_ref().map_or_else(String::new, |name| format!("#SBATCH --partition={name}\n"));
     let own = std::env::current_exe().context("where this program is cannot be found out")?;
-    let name = sweep.file.file_stem().unwrap_or_default().to_string_lossy();
-    let script = format!(
-        "#!/bin/bash\n#SBATCH --job-name={name}\n#SBATCH --array=0-{}{at_once}\n#SBATCH --time={}\n#SBATCH --mem={}\n\
-         #SBATCH --cpus-per-task={}\n#SBATCH --signal=B:USR1@{}\n#SBATCH --requeue\n#SBATCH --open-mode=append\n\
-         #SBATCH --output={}/%A_%a.txt\n{partition}exec {} {} --task\n",
-        tasks - 1,
-        resources.time,
-        resources.memory,
-        resources.cpus,
-        resources.signal_before,
-        sweep.out.join(FOLDER).display(),
-        quoted(&own),
-        quoted(&sweep.file),
-    );
+    let script = format!("#!/bin/bash\nexec {} {} --task\n", quoted(&own), quoted(&sweep.file));
+    let at_once = resources.at_once.map_or_else(String::new, |n| format!("%{n}"));
+    // %A and %a are the array's number and the task's; a % of the folder's name is none.
+    let folder = sweep.out.join(FOLDER).display().to_string().replace('%', "%%");
     let mut command = Command::new("sbatch");
-    let mut child = command
-        .arg("--parsable")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(not_there("sbatch"))?;
+    command.args(["--parsable", "--requeue", "--open-mode=append"]);
+    command.arg(format!("--job-name={}", sweep.file.file_stem().unwrap_or_default().to_string_lossy()));
+    command.arg(format!("--array=0-{}{at_once}", tasks - 1));
+    command.arg(format!("--time={}", resources.time)).arg(format!("--mem={}", resources.memory));
+    command.arg(format!("--cpus-per-task={}", resources.cpus));
+    command.arg(format!("--signal=B:USR1@{}", resources.signal_before));
+    command.arg(format!("--output={folder}/%A_%a.txt"));
+    command.args(resources.partition.iter().map(|name| format!("--partition={name}")));
+    let pipe = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipe.spawn().map_err(not_there("sbatch"))?;
     child.stdin.take().context("sbatch reads nothing")?.write_all(script.as_bytes())?;
     let text = checked(child.wait_with_output()?, "sbatch")?;
     let number = text.trim().split(';').next().unwrap_or_default();
@@ -227,7 +230,7 @@ pub fn task(sweep: &Sweep, binary: &Path) -> Result<ExitCode> {
     let ended = run_one(sweep, binary, run, threads, &signals)?;
     match ended {
         None => Ok(ExitCode::SUCCESS),
-        Some(_) if signals.last() == Some(SIGUSR1) => {
+        Some(_) if signals.has_usr1() => {
             let id = format!("{job}_{index}");
             output(Command::new("scontrol").args(["requeue", &id]))?;
             Ok(ExitCode::SUCCESS)

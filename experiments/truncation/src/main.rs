@@ -37,7 +37,8 @@ fn run(options: &Options) -> Result<()> {
         None => model::newest(TRAINED_BY, "--checkpoint")?,
     };
     model::check_other(&dir, TRAINED_BY, "--checkpoint")?;
-    let own: Edm = model::own_options(&dir).with_context(|| format!("--checkpoint {}", dir.display()))?;
+    let own: Edm =
+        model::own_options(&dir, TRAINED_BY).with_context(|| format!("--checkpoint {}", dir.display()))?;
     let (mut run, ours) = Run::begin(&options.run, Options::EXPERIMENT, options.own.clone(), preset)?;
     let (steps, budgets) = (reference_steps(&ours, run.settings.preset), budgets(run.settings.preset));
 

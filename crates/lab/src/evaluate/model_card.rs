@@ -70,7 +70,7 @@ fn training(run: &Run, preconditioning: &Preconditioning) -> Result<String> {
         line(
             "time",
             &format!(
-                "{:.0} minutes with {} threads on {} ({})",
+                "{:.1} minutes with {} threads on {} ({})",
                 seconds / 60.0,
                 record.threads,
                 record.device,
@@ -102,14 +102,13 @@ fn samples(run: &Run, table: &Table) -> Result<String> {
 
 /// How it is sampled, here and by Euler's method with diffusers alone, which cuts off the fraction of a time that is no tensor.
 fn usage(run: &Run, preconditioning: &Preconditioning) -> Result<String> {
-    let (experiment, name) = (&run.record.experiment, &run.record.run);
-    let folder = format!("results/{experiment}/{name}/{MODEL}");
+    let folder = run.folder.path(MODEL).display().to_string();
     let mut text = format!(
-        "## Use\n\nHere:\n\n```sh\njust exp-{} --checkpoint {folder}\n```\n\nWith diffusers alone, by Euler's \
+        "## Use\n\nHere (with the options that it was trained with, where they are not the experiment's defaults):\n\n```sh\njust exp-{} --checkpoint {folder}\n```\n\nWith diffusers alone, by Euler's \
          method; a row is a noise level σ and what makes a denoiser of the network there: \
          D(x; σ) = μ + c_skip·(x − μ) + c_out·F(c_in·(x − μ); c_noise).\n\n```python\nimport torch\nfrom diffusers import UNet2DModel\n\n\
          # sigma, c_skip, c_out, c_in, c_noise, mu\nsteps = [\n",
-        experiment.replace('_', "-")
+        run.record.experiment.replace('_', "-")
     );
     let setting = Setting::parse(&format!("euler steps={STEPS}"), preconditioning)?;
     for sigma in setting.sigma_steps.sigmas(&preconditioning.schedule, preconditioning.scale)? {

@@ -150,14 +150,15 @@ pub fn load_other(run: &mut Run, dir: &Path, experiment: &str, option: &str) -> 
     Ok(UNet2DModel::new(&config, frozen(&weights, &run.device))?)
 }
 
-/// The experiment's own options that the model in the folder `given` was trained with.
+/// The own options of `experiment` that it trained the model in the folder `given` with.
 ///
 /// # Errors
-/// When its config.json is damaged or does not tell them.
-pub fn own_options<T: DeserializeOwned>(given: &Path) -> Result<T> {
-    let path = folder(given).join("config.json");
-    let mut config: Value = read_json(&path)?;
-    let training: Training<T> = serde_json::from_value(config[TRAINING].take())
+/// When it is no model's folder, the model is another experiment's, or its config.json does not tell them.
+pub fn own_options<T: DeserializeOwned>(given: &Path, experiment: &str) -> Result<T> {
+    let path = find(given, experiment)?.dir().join("config.json");
+    let config: Value = read_json(&path)?;
+    let training = config.get(TRAINING).cloned().unwrap_or_default();
+    let training: Training<T> = serde_json::from_value(training)
         .with_context(|| format!("{} does not say how the model was trained", path.display()))?;
     Ok(training.own)
 }

@@ -53,7 +53,7 @@ fn shade(share: f64, usual: f64) -> RGBAColor {
     colour.mix(0.75 * doublings.abs())
 }
 
-/// A figure over two axes; the smaller, the darker its cell, evenly in the order of the figures.
+/// A figure over two axes; the smaller, the darker its cell, evenly in the order of the figures, whether small is good or bad.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeatMap {
     /// Above it.
@@ -73,12 +73,13 @@ impl HeatMap {
         let mut means: Vec<f64> =
             self.rows.iter().flat_map(|(_, cells)| cells).flatten().map(|cell| cell.mean).collect();
         means.sort_by(f64::total_cmp);
+        let digits = digits(&means);
         let cell = |cell: &Option<Estimate>| match cell {
             None => (String::new(), WHITE.mix(0.0)),
             Some(cell) => {
                 let place = means.iter().filter(|mean| **mean < cell.mean).count();
                 let from_best = place as f64 / means.len().max(2).saturating_sub(1) as f64;
-                (format!("{cell:.1}"), COLOURS[0].mix(0.75 * (1.0 - from_best)))
+                (format!("{cell:.digits$}"), COLOURS[0].mix(0.75 * (1.0 - from_best)))
             }
         };
         let cells = self.rows.iter().map(|(name, cells)| {
@@ -91,6 +92,15 @@ impl HeatMap {
             Ok((name.clone(), cells.iter().map(cell).collect()))
         });
         CellTable::new(&self.title, &self.columns, cells.collect::<Result<_>>()?)?.save(path)
+    }
+}
+
+/// Enough digits to tell the figures apart: a hundredth of what they span, at least one.
+fn digits(sorted: &[f64]) -> usize {
+    match sorted {
+        [first, .., last] if last > first => (2.0 - (last - first).log10().floor()).clamp(1.0, 6.0) as usize,
+        [only, ..] if *only != 0.0 => (2.0 - only.abs().log10().floor()).clamp(1.0, 6.0) as usize,
+        _ => 1,
     }
 }
 
