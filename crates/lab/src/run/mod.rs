@@ -196,7 +196,7 @@ impl Run {
     /// Begins a run of `experiment`: sets the threads, reads data and classifier, makes the folder and its log, and
     /// writes the first run.json. `own` are the experiment's own options; `preset` makes a preset's values the experiment's.
     ///
-    /// With `--dry-run` the options are checked, and the error is [`DryRun`]. With `--resume` the folder, the settings and the experiment's own options are those of the run that is gone on
+    /// With `--dry-run` the options are checked, and the error holds them as JSON. With `--resume` the folder, the settings and the experiment's own options are those of the run that is gone on
     /// with: the returned value holds the latter.
     ///
     /// # Errors
