@@ -53,6 +53,9 @@ fn figures(path: &Path) -> Result<Vec<u8>> {
         }
         return Ok(record.to_string().into_bytes());
     }
+    if text.ends_with("model/README.md") {
+        return Ok(card_figures(&fs::read_to_string(path)?).into_bytes());
+    }
     if text.contains("/checkpoint/") {
         return checkpoint_figures(path);
     }
@@ -60,6 +63,15 @@ fn figures(path: &Path) -> Result<Vec<u8>> {
         return csv_figures(path);
     }
     Ok(fs::read(path)?)
+}
+
+/// A model card without its time, its program and its folder.
+fn card_figures(text: &str) -> String {
+    let differs = |line: &&str| {
+        ["- time", "- program"].iter().any(|start| line.starts_with(start))
+            || ["--checkpoint ", "from_pretrained("].iter().any(|part| line.contains(part))
+    };
+    text.lines().filter(|line| !differs(line)).collect::<Vec<_>>().join("\n")
 }
 
 fn csv_figures(path: &Path) -> Result<Vec<u8>> {
