@@ -73,6 +73,6 @@ fn run(options: &Options) -> Result<()> {
         karras.iter().try_for_each(|setting| sample(run, &mut table, setting))
     })?;
     table.finish(&run)?;
-    model_card(&run, &table, &preconditioning)?;
+    model_card(&run, &preconditioning)?;
     run.finish()
 }

@@ -98,7 +98,7 @@ fn run(options: &Options) -> Result<()> {
         along::read_off_brightened(run, without_t)
     })?;
     table.finish(&run)?;
-    model_card(&run, &table, &not_told.choices.preconditioning)?;
+    model_card(&run, &not_told.choices.preconditioning)?;
     run.finish()
 }
 

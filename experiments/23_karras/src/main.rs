@@ -84,7 +84,7 @@ fn run(options: &Options) -> Result<()> {
         })?;
     }
     table.finish(&run)?;
-    model_card(&run, &table, &preconditioning)?;
+    model_card(&run, &preconditioning)?;
     run.finish()
 }
 

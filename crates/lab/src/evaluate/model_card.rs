@@ -1,10 +1,9 @@
 //! The model card: what a model's folder says about itself, as the Hugging Face hub has it.
 
-use crate::evaluate::score::Table;
 use crate::run::Run;
 use crate::train::model::MODEL;
 use anyhow::{Context, Result};
-use elucidate_report::{Figure, Summary, TrainRow, is_there, read_csv, write_atomically};
+use elucidate_report::{Figure, ScoredRun, Summary, TrainRow, is_there, read_csv, write_atomically};
 use elucidate_samplers::Setting;
 use elucidate_schedules::Preconditioning;
 use std::fmt::Write;
@@ -17,7 +16,7 @@ const STEPS: usize = 18;
 ///
 /// # Errors
 /// When a file of the run is damaged or cannot be written.
-pub fn model_card(run: &Run, table: &Table, preconditioning: &Preconditioning) -> Result<()> {
+pub fn model_card(run: &Run, preconditioning: &Preconditioning) -> Result<()> {
     let folder = run.folder.path(MODEL);
     if !folder.is_dir() {
         return Ok(());
@@ -25,7 +24,7 @@ pub fn model_card(run: &Run, table: &Table, preconditioning: &Preconditioning) -
     let parts = [
         front_matter(),
         training(run, preconditioning)?,
-        samples(run, table)?,
+        samples(run)?,
         usage(run, preconditioning)?,
         licence(),
     ];
@@ -82,7 +81,9 @@ fn training(run: &Run, preconditioning: &Preconditioning) -> Result<String> {
     Ok(text)
 }
 
-fn samples(run: &Run, table: &Table) -> Result<String> {
+/// As the files of the run have them, also where it was gone on with.
+fn samples(run: &Run) -> Result<String> {
+    let scored = ScoredRun::read(run.folder.root())?;
     let mut text = format!(
         "## Samples\n\nFID and KID between features of a classifier of Fashion-MNIST (SHA-256 {}), against {} test images; ± is half a \
          95 % interval. They compare with each other and with the floor, real training images, and with nothing else.\n\n\
@@ -90,7 +91,7 @@ fn samples(run: &Run, table: &Table) -> Result<String> {
         run.record.classifier_sha256.get(..12).unwrap_or_default(),
         run.settings.scoring.test_images
     );
-    for summary in Summary::all(table.rows()) {
+    for summary in Summary::all(&scored.rows) {
         let row = summary.first();
         let nfe = row.nfe.map_or_else(|| "–".to_string(), |nfe| nfe.to_string());
         let (fid, kid) = (summary.figure(Figure::Fid), summary.figure(Figure::Kid));

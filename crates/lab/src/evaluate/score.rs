@@ -263,11 +263,6 @@ impl Table {
         Ok(())
     }
 
-    /// All that was scored.
-    pub fn rows(&self) -> &[SampleRow] {
-        &self.rows
-    }
-
     /// Draws the charts of all rows and writes a table of them to the log.
     ///
     /// # Errors
