@@ -62,10 +62,7 @@ fn jobs(sweep: &Sweep) -> Result<Jobs> {
 pub fn submit(sweep: &Sweep, runs: &[&PlannedRun], resources: &Resources) -> Result<Vec<(u64, usize)>> {
     let largest = largest_array()?;
     let mut jobs = jobs(sweep)?;
-    let with_the_cluster: HashSet<String> =
-        queued(&jobs)?.into_values().flatten().map(|task| task.run).collect();
-    let missing: Vec<&&PlannedRun> =
-        runs.iter().filter(|run| !with_the_cluster.contains(&run.name)).collect();
+    let (missing, _) = not_with_the_cluster(sweep, runs.to_vec())?;
     let folder = sweep.out.join(FOLDER);
     fs::create_dir_all(&folder).with_context(|| format!("cannot write to {}", folder.display()))?;
     let mut submitted = vec![];
@@ -87,8 +84,7 @@ pub fn not_with_the_cluster<'a>(
     sweep: &Sweep,
     runs: Vec<&'a PlannedRun>,
 ) -> Result<(Vec<&'a PlannedRun>, usize)> {
-    let queued: HashSet<String> =
-        queued(&jobs(sweep)?)?.into_values().flatten().map(|task| task.run).collect();
+    let queued: HashSet<String> = queued(&jobs(sweep)?)?.into_iter().map(|task| task.run).collect();
     let (theirs, ours): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| queued.contains(&run.name));
     Ok((ours, theirs.len()))
 }
@@ -163,8 +159,8 @@ struct Task {
 }
 
 /// The tasks of `jobs` that wait or run.
-fn queued(jobs: &Jobs) -> Result<BTreeMap<u64, Vec<Task>>> {
-    let mut all = BTreeMap::new();
+fn queued(jobs: &Jobs) -> Result<Vec<Task>> {
+    let mut all = vec![];
     if jobs.is_empty() {
         return Ok(all);
     }
@@ -173,12 +169,10 @@ fn queued(jobs: &Jobs) -> Result<BTreeMap<u64, Vec<Task>>> {
     for line in text.lines() {
         let mut words = line.split_whitespace();
         let (job, task, state) = (words.next(), words.next(), words.next().unwrap_or_default());
-        let Some(job) = job.and_then(|job| job.parse().ok()) else { continue };
-        let run = task.and_then(|task| task.parse::<usize>().ok()).and_then(|task| jobs.get(&job)?.get(task));
-        if let Some(run) = run {
-            let task = Task { run: run.clone(), state: state.to_string() };
-            all.entry(job).or_insert_with(Vec::new).push(task);
-        }
+        let job = job.and_then(|job| job.parse().ok());
+        let run =
+            task.and_then(|task| task.parse::<usize>().ok()).and_then(|task| jobs.get(&job?)?.get(task));
+        all.extend(run.map(|run| Task { run: run.clone(), state: state.to_string() }));
     }
     Ok(all)
 }
@@ -198,7 +192,7 @@ pub fn status(sweep: &Sweep) -> Result<String> {
     }
     let [finished, begun, missing] = counts;
     let mut states: BTreeMap<String, usize> = BTreeMap::new();
-    for task in queued(&jobs(sweep)?)?.into_values().flatten() {
+    for task in queued(&jobs(sweep)?)?.into_iter() {
         *states.entry(task.state.to_lowercase()).or_default() += 1;
     }
     let with_the_cluster: Vec<String> = states.iter().map(|(state, n)| format!("{n} {state}")).collect();
