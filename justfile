@@ -42,6 +42,11 @@ exp-truncation *ARGS: data
     @ls results/23_karras/*/model/config.json >/dev/null 2>&1 || {{ just_executable() }} exp-23-karras
     cargo run --release -p exp-truncation -- "$@"
 
+# Samples of the committed long model, without training (options: just exp-23-karras --help)
+[group('experiments')]
+sample *ARGS: data
+    cargo run --release -p exp-23-karras -- --checkpoint results/23_karras/long/model --setting "heun steps=18" --samples 96 "$@"
+
 # Run what a sweep's file describes, as far as it is missing, and merge its tables (just sweep FILE --plan)
 [group('experiments')]
 sweep FILE *ARGS: data
@@ -134,6 +139,11 @@ check-design-space *ARGS: data
 [group('development')]
 check-slurm: data
     scripts/check-slurm.sh
+
+# Read the event files of a run that is killed twice with TensorBoard's own reader
+[group('development')]
+check-tensorboard: data
+    scripts/check-tensorboard.sh
 
 # Make the fixtures of the tests anew with PyTorch, diffusers, k-diffusion and NumPy
 [group('development')]

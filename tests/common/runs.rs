@@ -4,11 +4,30 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use elucidate_core::checkpoint::Checkpoint;
 use elucidate_core::params::Tensors;
-use elucidate_report::read_json;
+use elucidate_report::{read_json, read_scalars};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The folder of event files: a session has one, so what they show together is compared.
+const TENSORBOARD: &str = "tensorboard";
+
+/// What TensorBoard shows of a run, without rates: in bits.
+fn curves(run: &Path) -> Result<BTreeMap<PathBuf, Vec<(usize, u32)>>> {
+    let mut curves = BTreeMap::new();
+    for entry in fs::read_dir(run.join(TENSORBOARD))? {
+        let folder = entry?.path();
+        let name = Path::new(folder.file_name().context("a name")?).to_path_buf();
+        for (tag, points) in read_scalars(&folder)? {
+            if tag != "images_per_second" {
+                let points = points.into_iter().map(|(step, value)| (step, value.to_bits())).collect();
+                curves.insert(name.join(tag), points);
+            }
+        }
+    }
+    Ok(curves)
+}
 
 /// How many files two folders have in either, and those that differ in more than times and what a session is.
 pub fn differences(a: &Path, b: &Path) -> Result<(usize, Vec<String>)> {
@@ -25,6 +44,9 @@ pub fn differences(a: &Path, b: &Path) -> Result<(usize, Vec<String>)> {
             different.push(b.join(name).display().to_string());
         }
     }
+    if curves(a)? != curves(b)? {
+        different.push(b.join(TENSORBOARD).display().to_string());
+    }
     Ok((names.len(), different))
 }
 
@@ -39,6 +61,7 @@ fn files(root: &Path, below: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     all.retain(|name| name != Path::new(".lock") && name != Path::new("log.txt"));
+    all.retain(|name| !name.starts_with(TENSORBOARD));
     Ok(all)
 }
 

@@ -55,8 +55,13 @@ pub struct StepRecord {
 pub enum Event<'a> {
     /// A step is done.
     Step(StepRecord),
-    /// An epoch is done, and its checkpoint written: the history so far.
-    Epoch(&'a [EpochRecord]),
+    /// An epoch is done, and its checkpoint written.
+    Epoch {
+        /// The epochs so far.
+        history: &'a [EpochRecord],
+        /// The average of the weights.
+        average: &'a Tensors,
+    },
 }
 
 /// Why a training stopped.
@@ -161,6 +166,11 @@ impl Trainer {
         self.adam.state().step
     }
 
+    /// The average of the weights so far.
+    pub fn average(&self) -> &Tensors {
+        &self.adam.state().ema
+    }
+
     fn steps_per_epoch(&self) -> usize {
         self.options.steps_per_epoch(self.examples)
     }
@@ -183,7 +193,7 @@ impl Trainer {
             let train_loss = self.train_epoch(epoch, &schedule, &loss, &mut on_event)?;
             let (lr, _) = schedule.at(self.steps() - 1);
             let start = Instant::now();
-            let evaluated = evaluate(&self.adam.state().ema);
+            let evaluated = evaluate(self.average());
             if evaluated.is_err() {
                 self.write_checkpoint(epoch, lr)?;
             }
@@ -202,10 +212,10 @@ impl Trainer {
                 seconds: before + seconds + start.elapsed().as_secs_f64(),
             });
             self.write_checkpoint(epoch, lr)?;
-            let told = on_event(Event::Epoch(&self.history));
+            let told = on_event(Event::Epoch { history: &self.history, average: self.average() });
             told.map_err(|source| TrainError::Stopped { step: self.steps(), source })?;
         }
-        Ok(self.adam.state().ema.clone())
+        Ok(self.average().clone())
     }
 
     /// Trains what is left of an epoch, counted from 0, and returns its mean loss.

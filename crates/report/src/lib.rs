@@ -11,6 +11,7 @@ mod record;
 mod scored;
 mod setting;
 mod summary;
+mod tensorboard;
 
 pub use charts::{Dot, DotChart, DotSet, HeatMap, LineChart, Role, Scale, Series, ShareTable};
 pub use compare::{Difference, compare_runs, compare_settings, difference_chart, left_out};
@@ -25,3 +26,4 @@ pub use plots::{
 pub use record::{OtherModel, Resamples, RunRecord, SCHEMA_VERSION, SampleRow, Session, TrainRow};
 pub use scored::{AllResamples, RESAMPLES, ScoredRun, check_comparable, resamples_key};
 pub use summary::{Basis, Estimate, Figure, Ratio, Summary};
+pub use tensorboard::{EventFile, read_scalars};

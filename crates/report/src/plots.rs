@@ -95,6 +95,7 @@ const CURVES: &[Curves] = &[
     of_steps("local_error_ideal_heun", "Error of one Heun step of 18, ideal denoiser"),
     of_steps("local_error_trained_euler", "Error of one Euler step of 18, trained network"),
     of_steps("local_error_trained_heun", "Error of one Heun step of 18, trained network"),
+    log_y("fid_by_epoch", "FID of 512 samples while training, Heun's method", "epoch", "FID"),
     even("fid_by_n", "What FID owes to the number of samples", "1/n", "FID of n samples − FID∞"),
 ];
 

@@ -105,5 +105,6 @@ fn trained(run: &mut Run, data: &NoisedData, target: Target, recipe: Recipe) -> 
         recipe,
         |shard| data.training_loss(&model, shard, target),
         |weights| data.test_loss(&NoiseLevelModel::new(channels, frozen(weights, &device))?, target),
+        |_, _, _| Ok(()),
     )
 }

@@ -37,6 +37,7 @@ impl Options {
             ("--attention", run.training.attention.is_some()),
             ("--attention-head-dim", run.training.attention_head_dim.is_some()),
             ("--samples", run.scoring.samples.is_some()),
+            ("--fid-every", run.scoring.fid_every.is_some()),
             ("--save-samples", run.save_samples),
         ] {
             ensure!(!given, "{option} is for the experiments that train a UNet and sample it");

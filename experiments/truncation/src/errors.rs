@@ -213,28 +213,30 @@ impl Problem<'_> {
         Ok(rows)
     }
 
-    /// What each step of `sampler` with `steps` steps at `rho` does wrong where it begins on the solution (Karras 2022, appendix D.1):
-    /// (σ, root mean square) for each but the last, which goes to 0. The solution between two σ is Heun's with `finer` steps.
+    /// What each step of `samplers` with `steps` steps at `rho` does wrong where it begins on the solution (Karras 2022, appendix D.1): for
+    /// each sampler (σ, root mean square) of each step but the last, which goes to 0. The solution between two σ is Heun's with `finer` steps.
     ///
     /// # Errors
     /// When the denoiser fails, or the run is to stop.
     pub fn local_errors(
         &self,
-        sampler: &str,
+        samplers: &[&str],
         steps: usize,
         rho: f64,
         finer: usize,
-    ) -> Result<Vec<(f64, f64)>> {
-        let setting = self.setting(&format!("{sampler} steps={steps} rho={rho}"))?;
-        let heun = self.setting("heun")?;
-        let sigmas = setting.sigmas(&self.preconditioning)?;
+    ) -> Result<Vec<Vec<(f64, f64)>>> {
+        let settings: Vec<Setting> = samplers.iter().map(|name| self.setting(name)).collect::<Result<_>>()?;
+        let heun = self.setting(&format!("heun steps={steps} rho={rho}"))?;
+        let sigmas = heun.sigmas(&self.preconditioning)?;
         let mut x = (self.start * sigmas[0])?;
-        let mut errors = vec![];
+        let mut errors = vec![vec![]; samplers.len()];
         for pair in sigmas.windows(2).filter(|pair| pair[1] > 0.0) {
             interrupt::check()?;
             let solution = self.solve(&heun, &x, &between(pair[0], pair[1], finer))?.images;
-            let stepped = self.solve(&setting, &x, pair)?.images;
-            errors.push((pair[0], root_mean_square(&distances(&stepped, &solution)?)));
+            for (setting, errors) in settings.iter().zip(&mut errors) {
+                let stepped = self.solve(setting, &x, pair)?.images;
+                errors.push((pair[0], root_mean_square(&distances(&stepped, &solution)?)));
+            }
             x = solution;
         }
         Ok(errors)

@@ -28,13 +28,16 @@ pub fn local_errors(run: &Run, problem: &Problem) -> Result<()> {
         Preset::Smoke => (6, 4, &[1.0, 7.0]),
         _ => (18, 8, &[1.0, 3.0, 5.0, 7.0, 9.0]),
     };
-    for sampler in ["euler", "heun"] {
-        let mut series = vec![];
-        for &rho in rhos {
-            series.push(Series::line(format!("ρ {rho}"), problem.local_errors(sampler, steps, rho, finer)?));
+    let samplers = ["euler", "heun"];
+    let mut series = [vec![], vec![]];
+    for &rho in rhos {
+        let errors = problem.local_errors(&samplers, steps, rho, finer)?;
+        for (series, errors) in series.iter_mut().zip(errors) {
+            series.push(Series::line(format!("ρ {rho}"), errors));
         }
-        let name = format!("local_error_{}_{sampler}", problem.name);
-        save_curves(run.folder.root(), &name, &series)?;
+    }
+    for (sampler, series) in samplers.iter().zip(&series) {
+        save_curves(run.folder.root(), &format!("local_error_{}_{sampler}", problem.name), series)?;
     }
     Ok(())
 }

@@ -56,6 +56,7 @@ impl Options {
             ("--attention-head-dim", run.training.attention_head_dim.is_some()),
             ("--test-images", run.scoring.test_images.is_some()),
             ("--fid-infinity", run.scoring.fid_infinity.is_some()),
+            ("--fid-every", run.scoring.fid_every.is_some()),
             ("--seeds", run.scoring.seeds.is_some()),
             ("--save-samples", run.save_samples),
         ] {

@@ -7,4 +7,5 @@ pub mod nearest;
 pub mod one_setting;
 pub mod pictures;
 pub mod score;
+pub(crate) mod watch;
 mod yardsticks;

@@ -16,8 +16,8 @@ use elucidate_metrics::{
     RESAMPLES, Reference, Resampled, class_counts, kid_chunks, kid_subsets,
 };
 use elucidate_report::{
-    AllResamples, Figure, Resamples, SampleRow, ScoredRun, Series, Summary, draw_samples, read_curves,
-    resamples_key, save_curves, unknown_columns, write_atomically, write_csv,
+    AllResamples, EventFile, Figure, Resamples, SampleRow, ScoredRun, Series, Summary, draw_samples,
+    read_curves, resamples_key, save_curves, unknown_columns, write_atomically, write_csv,
 };
 use rand::seq::index;
 use std::collections::BTreeMap;
@@ -130,6 +130,7 @@ pub struct Table {
     resamples: AllResamples,
     /// FID over 1/n of each setting's first seed, above its FID∞, where that is asked for.
     fid_by_n: Vec<Series>,
+    events: EventFile,
 }
 
 /// What is kept of a setting's samples, beside their row.
@@ -153,10 +154,13 @@ impl Table {
             let real = run.data.test.batch(&indices, PixelRange::SIGNED, &run.device)?;
             Scorer::new(run.classifier.clone(), &real)
         })?;
-        let mut table =
-            Self { scorer, sigma_data, rows: vec![], resamples: AllResamples::new(), fid_by_n: vec![] };
+        // All rows are told of again: nothing that an earlier session told counts.
+        let events = EventFile::begin(&run.folder.path("tensorboard/samples"), 0)?;
+        let (rows, resamples, fid_by_n) = (vec![], AllResamples::new(), vec![]);
+        let mut table = Self { scorer, sigma_data, rows, resamples, fid_by_n, events };
         if run.is_resumed() {
             table.take_over(run)?;
+            table.rows.iter().try_for_each(|row| tell(&mut table.events, run, row))?;
         }
         run.phase("floor and yardsticks", |run| {
             let (n, seed) = (run.settings.scoring.samples, run.settings.seed);
@@ -328,6 +332,7 @@ impl Table {
             &run.folder.path(elucidate_report::RESAMPLES),
             &serde_json::to_vec(&self.resamples)?,
         )?;
+        tell(&mut self.events, run, &row)?;
         self.rows.push(row);
         write_csv(&run.folder.path(TABLE), &self.rows)
     }
@@ -365,6 +370,14 @@ impl Table {
             ..described
         }
     }
+}
+
+/// Writes a row's figures into the event file: each setting has its curve, over seeds.
+fn tell(events: &mut EventFile, run: &Run, row: &SampleRow) -> Result<()> {
+    let usual = row.n == run.settings.scoring.samples;
+    let setting = if usual { row.label() } else { format!("{}, {} samples", row.label(), row.n) };
+    events.scalar(&format!("fid/{setting}"), row.seed as usize, row.fid)?;
+    events.scalar(&format!("kid/{setting}"), row.seed as usize, row.kid)
 }
 
 /// What an error in sampling is about: the setting, and where its model comes from.

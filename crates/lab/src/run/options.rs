@@ -135,6 +135,11 @@ filled_in_by_presets! {
     #[serde(default)]
     fid_infinity: bool,
 
+    /// While training, measure FID of 512 samples every N epochs, by Heun's method with 10 steps [default: 0, never]
+    #[arg(value_name = "N", allow_negative_numbers = true)]
+    #[serde(default)]
+    fid_every: usize,
+
     /// Test and score against the first N test images only
     #[arg(value_name = "N", allow_negative_numbers = true)]
     test_images: usize,
@@ -220,7 +225,7 @@ pub struct RunOptions {
     /// diffusion_pytorch_model.safetensors, or a pipeline's with them in unet/
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "epochs", "batch_size", "lr", "ema_decay", "blocks", "layers_per_block", "attention",
-        "attention_head_dim",
+        "attention_head_dim", "fid_every",
     ])]
     pub checkpoint: Option<PathBuf>,
 
@@ -255,7 +260,13 @@ pub struct Settings {
 impl Settings {
     /// The values of a preset, as 22_cosine has them.
     pub fn preset(preset: Preset, seed: u64) -> Self {
-        let scoring = ScoringSettings { samples: 2048, seeds: 1, fid_infinity: false, test_images: 10_000 };
+        let scoring = ScoringSettings {
+            samples: 2048,
+            seeds: 1,
+            fid_infinity: false,
+            fid_every: 0,
+            test_images: 10_000,
+        };
         let training = TrainingSettings {
             epochs: 25,
             batch_size: 512,
@@ -340,7 +351,9 @@ impl Settings {
         self.training.check()?;
         self.training.check_network()?;
         self.scoring.check()?;
-        let ScoringSettings { samples, seeds, .. } = self.scoring;
+        let ScoringSettings { samples, seeds, fid_every, .. } = self.scoring;
+        let epochs = self.training.epochs;
+        ensure!(fid_every <= epochs, "--fid-every {fid_every} never comes: the training has {epochs} epochs");
         ensure!(self.seed.checked_add(seeds).is_some(), "--seed {} is too large", self.seed);
         ensure!(
             samples <= self.training.train_images,

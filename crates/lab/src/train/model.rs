@@ -1,5 +1,6 @@
 //! A run's model folder, and models that were trained before.
 
+use crate::evaluate::watch::Watch;
 use crate::run::Run;
 use crate::run::options::{Preset, RunOptions, Settings};
 use crate::train::objective::Objective;
@@ -126,12 +127,15 @@ fn trained(run: &mut Run, config: &UNet2DConfig, objective: &Objective) -> Resul
     run.record.parameters = params.count();
     info!("{} parameters", params.count());
     let device = run.device.clone();
+    let model = |weights: &Tensors| UNet2DModel::new(config, frozen(weights, &device));
+    let mut watch = Watch::new(run, objective)?;
     let mut weights = train(
         run,
         &params,
         Recipe::default(),
         |shard| objective.training_loss(&networks, shard),
-        |weights| objective.test_loss(&UNet2DModel::new(config, frozen(weights, &device))?),
+        |weights| objective.test_loss(&model(weights)?),
+        |epoch, weights, events| watch.look(epoch, &objective.denoiser(&model(weights)?), events),
     )?;
     weights.retain(|name, _| !name.starts_with(Uncertainty::PREFIX));
     Ok(weights)

@@ -7,8 +7,8 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use elucidate_core::history::{EpochRecord, TrainOptions};
 use elucidate_core::params::{Params, Tensors};
-use elucidate_core::train::{Checkpoints, Event, Shard, Trainer};
-use elucidate_report::{TrainRow, save_training};
+use elucidate_core::train::{Checkpoints, Event, Shard, StepRecord, Trainer};
+use elucidate_report::{EventFile, TrainRow, save_training};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use tracing::info;
@@ -31,8 +31,16 @@ pub struct Recipe {
     pub whole_batches: bool,
 }
 
+impl Recipe {
+    /// What stands behind the names of its files.
+    fn suffix(self) -> String {
+        if self.name.is_empty() { String::new() } else { format!("_{}", self.name) }
+    }
+}
+
 /// Trains `params` by the run's settings, from the run's last checkpoint where it has one, and returns the average of the
-/// weights. `loss` is a shard's mean loss; `test_loss` what train.csv shows of the average.
+/// weights. `loss` is a shard's mean loss; `test_loss` what train.csv shows of the average; `look` is shown each epoch's average, and
+/// writes what it sees into the event file.
 ///
 /// # Errors
 /// When the loss is not finite, a file cannot be written or gone on from, or the run was asked to stop.
@@ -42,6 +50,7 @@ pub fn train(
     recipe: Recipe,
     loss: impl Fn(&Shard) -> candle_core::Result<Tensor> + Sync,
     test_loss: impl FnMut(&Tensors) -> candle_core::Result<f64>,
+    look: impl FnMut(&EpochRecord, &Tensors, &mut EventFile) -> Result<()>,
 ) -> Result<Tensors> {
     let settings = &run.settings;
     let whole_batches = recipe.whole_batches || !run.device.is_cpu();
@@ -57,53 +66,94 @@ pub fn train(
         adam_eps: 1e-5,
         ema_decay: settings.training.ema_decay,
     };
-    let suffix = if recipe.name.is_empty() { String::new() } else { format!("_{}", recipe.name) };
+    let suffix = recipe.suffix();
     let steps = options.epochs * options.steps_per_epoch(settings.training.train_images);
     let path = run.folder.path(format!("checkpoint/last{suffix}.safetensors"));
     let checkpoints = Some(Checkpoints { path, every: run.checkpoint_every });
     let trainer = Trainer::new(params, options, &run.streams, settings.training.train_images, checkpoints)?;
     let mut trainer = trainer.resume(&run.device)?;
+    let events = run.folder.path(format!("tensorboard/training{suffix}"));
+    let mut told = Told {
+        run,
+        name: recipe.name,
+        progress: bar("training", steps as u64),
+        events: EventFile::begin(&events, trainer.steps())?,
+        every: steps.div_ceil(MOST_POINTS),
+        look,
+    };
     if trainer.steps() > 0 {
         info!("going on after step {} of {steps}", trainer.steps());
-        // It may have been killed between the checkpoint and the table.
-        write_history(run, recipe.name, trainer.history())?;
+        // It may have been killed between the checkpoint and what is told of the epoch.
+        told.epoch(trainer.history(), trainer.steps(), trainer.average())?;
     }
-    let progress = bar("training", steps as u64);
-    let weights = trainer.run(loss, test_loss, |event| on_event(run, recipe.name, &progress, &event))?;
-    progress.finish_and_clear();
+    let weights = trainer.run(loss, test_loss, |event| {
+        match event {
+            Event::Step(step) => told.step(&step)?,
+            Event::Epoch { history, average } => {
+                if let Some(last) = history.last() {
+                    info!(
+                        "epoch {}: training loss {:.4}, test loss {:.4}, {:.0} images/s",
+                        last.epoch, last.train_loss, last.test_loss, last.images_per_second
+                    );
+                    told.epoch(history, last.step, average)?;
+                }
+            }
+        }
+        Ok(interrupt::check()?)
+    })?;
+    told.progress.finish_and_clear();
     Ok(weights)
 }
 
-fn on_event(run: &Run, name: &str, progress: &ProgressBar, event: &Event) -> Result<()> {
-    match event {
-        Event::Step(step) => {
-            progress.set_position(step.step as u64);
-            progress.set_message(format!("loss {:.4}, {:.0} images/s,", step.loss, step.images_per_second));
-            // A line now and then for those who have no terminal.
-            if step.step % 250 == 0 {
-                let left = (step.total_steps - step.step) * run.settings.training.batch_size;
-                info!(
-                    "epoch {} step {}/{}: loss {:.4}, {:.0} images/s, {:.0} s left",
-                    step.epoch,
-                    step.step,
-                    step.total_steps,
-                    step.loss,
-                    step.images_per_second,
-                    left as f64 / step.images_per_second
-                );
-            }
+/// Points of a curve that TensorBoard shows at most: of more it draws lots.
+const MOST_POINTS: usize = 1000;
+
+/// Who is told of a training's progress.
+struct Told<'a, L> {
+    run: &'a Run,
+    name: &'static str,
+    progress: ProgressBar,
+    events: EventFile,
+    /// Steps between the points of curves.
+    every: usize,
+    look: L,
+}
+
+impl<L: FnMut(&EpochRecord, &Tensors, &mut EventFile) -> Result<()>> Told<'_, L> {
+    fn step(&mut self, step: &StepRecord) -> Result<()> {
+        self.progress.set_position(step.step as u64);
+        self.progress.set_message(format!("loss {:.4}, {:.0} images/s,", step.loss, step.images_per_second));
+        if step.step.is_multiple_of(self.every) {
+            // The loss is that of the weights before the step.
+            let before = step.step - 1;
+            self.events.scalar("loss/batch", before, step.loss)?;
+            self.events.scalar("lr", before, step.lr)?;
+            self.events.scalar("images_per_second", before, step.images_per_second)?;
         }
-        Event::Epoch(history) => {
-            if let Some(last) = history.last() {
-                info!(
-                    "epoch {}: training loss {:.4}, test loss {:.4}, {:.0} images/s",
-                    last.epoch, last.train_loss, last.test_loss, last.images_per_second
-                );
-            }
-            write_history(run, name, history)?;
+        // A line now and then for those who have no terminal.
+        if step.step.is_multiple_of(250) {
+            let left = (step.total_steps - step.step) * self.run.settings.training.batch_size;
+            info!(
+                "epoch {} step {}/{}: loss {:.4}, {:.0} images/s, {:.0} s left",
+                step.epoch,
+                step.step,
+                step.total_steps,
+                step.loss,
+                step.images_per_second,
+                left as f64 / step.images_per_second
+            );
         }
+        Ok(())
     }
-    Ok(interrupt::check()?)
+
+    /// Writes the epochs down, and looks at the last where it ends at `steps`.
+    fn epoch(&mut self, history: &[EpochRecord], steps: usize, average: &Tensors) -> Result<()> {
+        write_history(self.run, self.name, history)?;
+        let Some(last) = history.last().filter(|last| last.step == steps) else { return Ok(()) };
+        self.events.scalar("loss/train", steps, last.train_loss)?;
+        self.events.scalar("loss/test", steps, last.test_loss)?;
+        (self.look)(last, average, &mut self.events)
+    }
 }
 
 fn write_history(run: &Run, name: &str, history: &[EpochRecord]) -> Result<()> {

@@ -178,7 +178,7 @@ fn report(event: Event) {
             "epoch {} step {}/{} loss {:.4} lr {:.2e} {:.0} images/s",
             step.epoch, step.step, step.total_steps, step.loss, step.lr, step.images_per_second
         ),
-        Event::Epoch(history) => {
+        Event::Epoch { history, .. } => {
             if let Some(epoch) = history.last() {
                 info!(
                     "epoch {} done: training loss {:.4}, test accuracy {:.4}, {:.0} s so far",

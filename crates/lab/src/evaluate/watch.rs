@@ -1,0 +1,94 @@
+//! What a model draws while it is trained: a few samples at each epoch's end, and their FID where that is asked for.
+
+use crate::evaluate::draw::draw;
+use crate::evaluate::pictures::sample_grid;
+use crate::evaluate::score::Scorer;
+use crate::run::Run;
+use crate::train::objective::Objective;
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+use elucidate_core::data::PixelRange;
+use elucidate_core::history::EpochRecord;
+use elucidate_report::{EventFile, Series, is_there, read_curves, save_curves};
+use elucidate_samplers::{Denoiser, Preconditioned, Setting};
+use std::fs;
+
+/// Samples in a picture: those that the final pictures begin with, from the same noise.
+const SHOWN: usize = 12;
+
+/// Samples of a FID.
+const SCORED: usize = 512;
+
+const PICTURES: &str = "samples_by_epoch";
+const FID_BY_EPOCH: &str = "fid_by_epoch";
+
+/// Who looks.
+pub(crate) struct Watch<'a> {
+    run: &'a Run,
+    setting: Setting,
+    /// Made for the first FID.
+    scorer: Option<Scorer>,
+    /// (epoch, FID).
+    fids: Vec<(f64, f64)>,
+}
+
+impl<'a> Watch<'a> {
+    /// One for a training on `objective`.
+    pub(crate) fn new(run: &'a Run, objective: &Objective) -> Result<Self> {
+        let steps = run.settings.preset.steps(10);
+        let setting = Setting::parse(&format!("heun steps={steps}"), &objective.choices.preconditioning)?;
+        fs::create_dir_all(run.folder.path(PICTURES))
+            .with_context(|| format!("cannot write to {}", run.folder.root().display()))?;
+        let measured = run.folder.path(format!("{FID_BY_EPOCH}.csv"));
+        let fids = match is_there(&measured) {
+            true => read_curves(&measured)?.into_iter().flat_map(|series| series.points).collect(),
+            false => vec![],
+        };
+        Ok(Self { run, setting, scorer: None, fids })
+    }
+
+    /// Draws samples with an epoch's model: into samples_by_epoch/ and the event file.
+    pub(crate) fn look<N>(
+        &mut self,
+        epoch: &EpochRecord,
+        denoiser: &Preconditioned<N>,
+        events: &mut EventFile,
+    ) -> Result<()>
+    where
+        Preconditioned<N>: Denoiser + Sync,
+    {
+        let run = self.run;
+        let draw = |n: usize| -> Result<Tensor> {
+            let drawn = draw(denoiser, &self.setting, &run.streams, n, &run.batches, &|_| ());
+            Ok(drawn.with_context(|| format!("{} after epoch {}", self.setting, epoch.epoch))?.images)
+        };
+        let every = run.settings.scoring.fid_every;
+        let is_scored = every > 0 && epoch.epoch.is_multiple_of(every);
+        let samples = draw(if is_scored { SCORED } else { SHOWN })?;
+        let path = run.folder.path(format!("{PICTURES}/epoch_{:03}.png", epoch.epoch));
+        sample_grid(&path, &samples.narrow(0, 0, SHOWN)?)?;
+        events.png("samples", epoch.step, fs::read(&path)?)?;
+        if is_scored {
+            let fid = self.scorer()?.distances(&samples, run.settings.seed)?.fid;
+            tracing::info!("epoch {}: FID {fid:.2} of {SCORED} samples, {}", epoch.epoch, self.setting);
+            events.scalar(&format!("fid/{SCORED} samples"), epoch.step, fid)?;
+            let at = epoch.epoch as f64;
+            // Where training began anew from an older checkpoint, what came after has not happened.
+            self.fids.retain(|point| point.0 < at);
+            self.fids.push((at, fid));
+            let series = Series::line(self.setting.to_string(), self.fids.clone());
+            save_curves(run.folder.root(), FID_BY_EPOCH, &[series])?;
+        }
+        Ok(())
+    }
+
+    fn scorer(&mut self) -> Result<&Scorer> {
+        let run = self.run;
+        if self.scorer.is_none() {
+            let indices: Vec<usize> = (0..run.settings.scoring.test_images).collect();
+            let real = run.data.test.batch(&indices, PixelRange::SIGNED, &run.device)?;
+            self.scorer = Some(Scorer::new(run.classifier.clone(), &real)?);
+        }
+        self.scorer.as_ref().context("it was just made")
+    }
+}
