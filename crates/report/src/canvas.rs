@@ -57,7 +57,7 @@ fn png(drawing: &impl Drawing) -> Result<Vec<u8>> {
     Ok(file)
 }
 
-fn svg(drawing: &impl Drawing) -> Result<Vec<u8>> {
+pub(crate) fn svg(drawing: &impl Drawing) -> Result<Vec<u8>> {
     let mut text = String::new();
     paint(SVGBackend::with_string(&mut text, bounded_size(drawing)?), drawing)?;
     Ok(text.into_bytes())

@@ -13,7 +13,7 @@ mod setting;
 mod summary;
 mod tensorboard;
 
-pub use charts::{Dot, DotChart, DotSet, HeatMap, LineChart, Role, Scale, Series, ShareTable};
+pub use charts::{Chart, Dot, DotChart, DotSet, HeatMap, LineChart, Role, Scale, Series, ShareTable};
 pub use compare::{Difference, compare_runs, compare_settings, difference_chart, left_out};
 pub use files::{
     check_text, is_there, read_csv, read_file, read_json, unknown_columns, write_atomically, write_csv,
@@ -21,7 +21,8 @@ pub use files::{
 };
 pub use grid::{Picture, labelled_rows, picture_grid};
 pub use plots::{
-    draw_charts, draw_samples, fid_by_rho, fid_by_sampler, read_curves, save_curves, save_training,
+    RunChart, draw_charts, draw_samples, fid_by_rho, fid_by_sampler, read_curves, run_charts, save_curves,
+    save_training,
 };
 pub use record::{OtherModel, Resamples, RunRecord, SCHEMA_VERSION, SampleRow, Session, TrainRow};
 pub use scored::{AllResamples, RESAMPLES, ScoredRun, check_comparable, resamples_key};

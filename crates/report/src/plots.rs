@@ -1,7 +1,7 @@
 //! The charts of runs, each drawn from the CSV beside it and from nothing else: a chart can be drawn again at any time, and
 //! the same numbers make the same file.
 
-use crate::charts::{Dot, DotChart, DotSet, LineChart, Role, Scale, Series, ShareTable};
+use crate::charts::{Chart, Dot, DotChart, DotSet, LineChart, Role, Scale, Series, ShareTable};
 use crate::files::{is_there, read_csv, write_csv};
 use crate::record::{SampleRow, TrainRow, class_counts};
 use crate::scored::ScoredRun;
@@ -112,7 +112,7 @@ struct Point {
 }
 
 /// Writes the numbers of `series` to NAME.csv in `folder`, a row for each point, and draws the chart of this name, where
-/// there is one, as NAME.png.
+/// there is one, as NAME.png and NAME.svg.
 ///
 /// # Errors
 /// When nothing finite is to be drawn, or a file cannot be written.
@@ -130,7 +130,7 @@ pub fn save_curves(folder: &Path, name: &str, series: &[Series]) -> Result<()> {
     let points: Vec<Point> = series.iter().flat_map(points).collect();
     write_csv(&folder.join(format!("{name}.csv")), &points)?;
     match CURVES.iter().find(|curves| curves.name == name) {
-        Some(curves) => curves.chart(series.to_vec()).save(&folder.join(format!("{name}.png"))),
+        Some(curves) => curves.chart(series.to_vec()).save_both(&folder.join(format!("{name}.png"))),
         None => Ok(()),
     }
 }
@@ -167,7 +167,7 @@ pub fn read_curves(path: &Path) -> Result<Vec<Series>> {
 pub fn save_training(folder: &Path, name: &str, rows: &[TrainRow]) -> Result<()> {
     let suffix = if name.is_empty() { String::new() } else { format!("_{name}") };
     write_csv(&folder.join(format!("train{suffix}.csv")), rows)?;
-    loss(rows).save(&folder.join(format!("loss{suffix}.png")))
+    loss(rows).save_both(&folder.join(format!("loss{suffix}.png")))
 }
 
 fn loss(rows: &[TrainRow]) -> LineChart {
@@ -179,34 +179,13 @@ fn loss(rows: &[TrainRow]) -> LineChart {
     LineChart::new("Loss by epoch", "epoch", "mean squared error", series)
 }
 
-/// Draws every chart of the run's folder `run` from the CSVs in it, grids of images excepted, and says which.
+/// Draws every chart of the run's folder `run` from the CSVs in it, grids of images excepted, each as PNG and as SVG, and says
+/// which PNGs.
 ///
 /// # Errors
 /// When a CSV is damaged, or a chart cannot be written.
 pub fn draw_charts(run: &Path) -> Result<Vec<PathBuf>> {
-    let mut drawn = vec![];
-    for curves in CURVES {
-        let (csv, png) = (run.join(format!("{}.csv", curves.name)), run.join(format!("{}.png", curves.name)));
-        if is_there(&csv) {
-            curves.chart(read_curves(&csv)?).save(&png).with_context(|| cannot_draw(&csv))?;
-            drawn.push(png);
-        }
-    }
-    for suffix in ["", "_alpha_bar"] {
-        let (csv, png) = (run.join(format!("train{suffix}.csv")), run.join(format!("loss{suffix}.png")));
-        if is_there(&csv) {
-            loss(&read_csv(&csv)?).save(&png).with_context(|| cannot_draw(&csv))?;
-            drawn.push(png);
-        }
-    }
-    if is_there(&run.join("samples.csv")) {
-        drawn.extend(draw_samples(run)?);
-    }
-    Ok(drawn)
-}
-
-fn cannot_draw(csv: &Path) -> String {
-    format!("cannot draw {}", csv.display())
+    run_charts(run)?.iter().map(|chart| chart.save(run)).collect()
 }
 
 /// Draws the charts of samples.csv in the run's folder `run`: FID by sampler, FID by ρ where it was varied, and shares of
@@ -215,23 +194,71 @@ fn cannot_draw(csv: &Path) -> String {
 /// # Errors
 /// When a file is damaged or cannot be written.
 pub fn draw_samples(run: &Path) -> Result<Vec<PathBuf>> {
+    charts_of_samples(run)?.iter().map(|chart| chart.save(run)).collect()
+}
+
+/// A chart of a run.
+pub struct RunChart {
+    /// Its file, without an ending.
+    pub name: String,
+    /// The CSV that it is drawn from.
+    csv: String,
+    /// It.
+    pub chart: Box<dyn Chart>,
+}
+
+impl RunChart {
+    fn new(name: &str, csv: &str, chart: impl Chart + 'static) -> Self {
+        Self { name: name.to_string(), csv: format!("{csv}.csv"), chart: Box::new(chart) }
+    }
+
+    fn save(&self, run: &Path) -> Result<PathBuf> {
+        let png = run.join(format!("{}.png", self.name));
+        self.chart.save_both(&png).with_context(|| cannot_draw(&run.join(&self.csv)))?;
+        Ok(png)
+    }
+}
+
+/// Every chart of the run's folder `run`, from the CSVs in it.
+///
+/// # Errors
+/// When a CSV is damaged.
+pub fn run_charts(run: &Path) -> Result<Vec<RunChart>> {
+    let mut charts = vec![];
+    for curves in CURVES {
+        let csv = run.join(format!("{}.csv", curves.name));
+        if is_there(&csv) {
+            charts.push(RunChart::new(curves.name, curves.name, curves.chart(read_curves(&csv)?)));
+        }
+    }
+    for suffix in ["", "_alpha_bar"] {
+        let csv = run.join(format!("train{suffix}.csv"));
+        if is_there(&csv) {
+            charts.push(RunChart::new(
+                &format!("loss{suffix}"),
+                &format!("train{suffix}"),
+                loss(&read_csv(&csv)?),
+            ));
+        }
+    }
+    if is_there(&run.join("samples.csv")) {
+        charts.extend(charts_of_samples(run)?);
+    }
+    Ok(charts)
+}
+
+fn charts_of_samples(run: &Path) -> Result<Vec<RunChart>> {
+    const CSV: &str = "samples";
     let scored = [ScoredRun::read(run)?];
-    let failed = || cannot_draw(&run.join("samples.csv"));
-    let mut drawn = vec![];
-    let mut path = |name: &str| -> PathBuf {
-        drawn.push(run.join(name));
-        run.join(name)
-    };
-    if let Some(chart) = fid_by_sampler(&scored) {
-        chart.save(&path("fid_by_sampler.png")).with_context(failed)?;
-    }
-    if let Some(chart) = fid_by_rho(&scored) {
-        chart.save(&path("fid_by_rho.png")).with_context(failed)?;
-    }
-    if let Some(table) = classes(&scored[0].rows) {
-        table.save(&path("classes.png")).with_context(failed)?;
-    }
-    Ok(drawn)
+    let mut charts = vec![];
+    charts.extend(fid_by_sampler(&scored).map(|chart| RunChart::new("fid_by_sampler", CSV, chart)));
+    charts.extend(fid_by_rho(&scored).map(|chart| RunChart::new("fid_by_rho", CSV, chart)));
+    charts.extend(classes(&scored[0].rows).map(|table| RunChart::new("classes", CSV, table)));
+    Ok(charts)
+}
+
+fn cannot_draw(csv: &Path) -> String {
+    format!("cannot draw {}", csv.display())
 }
 
 /// The rows that are of several which differ in ρ alone, and the others.

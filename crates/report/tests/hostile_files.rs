@@ -12,7 +12,7 @@ use assert_cmd::Command;
 use committed::{committed, name};
 use common::{record, sample_row};
 use elucidate_report::{
-    LineChart, Role, RunRecord, SampleRow, Scale, ScoredRun, Series, TrainRow, compare_runs,
+    Chart, LineChart, Role, RunRecord, SampleRow, Scale, ScoredRun, Series, TrainRow, compare_runs,
     compare_settings, difference_chart, draw_charts, draw_samples, fid_by_rho, fid_by_sampler, read_csv,
     read_file, write_csv, write_json,
 };

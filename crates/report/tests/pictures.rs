@@ -1,7 +1,9 @@
 //! What stands in pictures: legends, names and texts, each where it can be read.
 
 use anyhow::{Context, Result};
-use elucidate_report::{Dot, DotChart, DotSet, LineChart, Picture, Scale, Series, ShareTable, labelled_rows};
+use elucidate_report::{
+    Chart, Dot, DotChart, DotSet, LineChart, Picture, Scale, Series, ShareTable, labelled_rows,
+};
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::BufReader;

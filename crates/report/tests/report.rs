@@ -5,8 +5,9 @@ mod common;
 use anyhow::{Context, Result, ensure};
 use common::{record, sample_row};
 use elucidate_report::{
-    Dot, DotChart, DotSet, LineChart, Picture, Role, RunRecord, SCHEMA_VERSION, SampleRow, Scale, ScoredRun,
-    Series, ShareTable, TrainRow, labelled_rows, picture_grid, read_csv, read_json, write_csv, write_json,
+    Chart, Dot, DotChart, DotSet, LineChart, Picture, Role, RunRecord, SCHEMA_VERSION, SampleRow, Scale,
+    ScoredRun, Series, ShareTable, TrainRow, labelled_rows, picture_grid, read_csv, read_json, write_csv,
+    write_json,
 };
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -3,7 +3,7 @@
 use crate::description::{Chart, Kind, Sweep, text};
 use crate::merge::{AXIS, Table};
 use anyhow::{Context, Result, bail, ensure};
-use elucidate_report::{Estimate, HeatMap, LineChart, Scale, Series};
+use elucidate_report::{Chart as _, Estimate, HeatMap, LineChart, Scale, Series};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -30,8 +30,8 @@ pub fn draw(sweep: &Sweep, table: &Table, chart: &Chart) -> Result<PathBuf> {
     let title = title(chart)?;
     let path = sweep.out.join(file_name(chart)?);
     match chart.kind {
-        Kind::Lines => lines(chart, title, estimates)?.save(&path)?,
-        Kind::HeatMap => heat_map(title, &estimates).save(&path)?,
+        Kind::Lines => lines(chart, title, estimates)?.save_both(&path)?,
+        Kind::HeatMap => heat_map(title, &estimates).save_both(&path)?,
     }
     Ok(path)
 }

@@ -2,15 +2,14 @@
 
 use super::legend::{self, Entry, FEW, Mark};
 use super::{
-    Axis, COLOURS, GREY, GRID, MARGIN, MARGIN_RIGHT, SIZE, Scale, TEXT, TITLE, shown_names, shown_title,
-    widest,
+    Axis, COLOURS, GREY, GRID, MARGIN, MARGIN_RIGHT, SIZE, Scale, Shown, TEXT, TITLE, shown_names,
+    shown_title, widest,
 };
-use crate::canvas::{Area, Drawing, FAMILY, draw, failed, text_width};
+use crate::canvas::{Area, Drawing, FAMILY, failed, text_width};
 use anyhow::{Result, ensure};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use std::path::Path;
 
 /// A chart that is being drawn: its y axis counts rows.
 type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<Axis, RangedCoordf64>>;
@@ -87,30 +86,6 @@ fn anchored(colour: &RGBColor, across: HPos) -> TextStyle<'_> {
 }
 
 impl DotChart {
-    /// Draws it to `path`, as PNG or SVG by its extension.
-    ///
-    /// # Errors
-    /// When there are no dots or a number is not finite, or when the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        ensure!(self.dots().next().is_some(), "a chart of no dots");
-        for (row, dot) in self.dots() {
-            let finite = dot.value.is_finite() && dot.error.is_none_or(f64::is_finite);
-            ensure!(finite, "{} is {}: not a finite number", self.rows[row], dot.text());
-        }
-        draw(path, &self.as_shown()?)
-    }
-
-    /// With its names as they are drawn.
-    fn as_shown(&self) -> Result<Self> {
-        let rows: Vec<&str> = self.rows.iter().map(String::as_str).collect();
-        let mut chart = Self { rows: shown_names(&rows)?, ..self.clone() };
-        for (set, name) in chart.sets.iter_mut().zip(shown_names(&self.names())?) {
-            set.name = name;
-        }
-        chart.title = shown_title(&self.title, chart.chart_width()?)?;
-        Ok(chart)
-    }
-
     /// Those of the sets.
     fn names(&self) -> Vec<&str> {
         self.sets.iter().map(|set| set.name.as_str()).collect()
@@ -215,6 +190,30 @@ impl DotChart {
         }
         chart.draw_series(circles).map_err(failed)?;
         Ok(())
+    }
+}
+
+impl Shown for DotChart {
+    type Drawing = Self;
+
+    fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// An error where there are no dots or a number is not finite.
+    fn shown(&self) -> Result<Self> {
+        ensure!(self.dots().next().is_some(), "a chart of no dots");
+        for (row, dot) in self.dots() {
+            let finite = dot.value.is_finite() && dot.error.is_none_or(f64::is_finite);
+            ensure!(finite, "{} is {}: not a finite number", self.rows[row], dot.text());
+        }
+        let rows: Vec<&str> = self.rows.iter().map(String::as_str).collect();
+        let mut chart = Self { rows: shown_names(&rows)?, ..self.clone() };
+        for (set, name) in chart.sets.iter_mut().zip(shown_names(&self.names())?) {
+            set.name = name;
+        }
+        chart.title = shown_title(&self.title, chart.chart_width()?)?;
+        Ok(chart)
     }
 }
 

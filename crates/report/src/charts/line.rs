@@ -2,15 +2,14 @@
 
 use super::legend::{self, Entry, FEW, Mark};
 use super::{
-    Axis, COLOURS, GREY, GRID, MARGIN, MARGIN_RIGHT, SIZE, Scale, TEXT, TITLE, shown_names, shown_title,
-    widest,
+    Axis, COLOURS, GREY, GRID, MARGIN, MARGIN_RIGHT, SIZE, Scale, Shown, TEXT, TITLE, shown_names,
+    shown_title, widest,
 };
-use crate::canvas::{Area, Drawing, FAMILY, draw, failed};
+use crate::canvas::{Area, Drawing, FAMILY, failed};
 use anyhow::{Result, ensure};
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use std::path::Path;
 
 /// A chart that is being drawn.
 type Chart<'a, B> = ChartContext<'a, B, Cartesian2d<Axis, Axis>>;
@@ -100,37 +99,6 @@ impl LineChart {
             y_scale: Scale::Linear,
             series,
         }
-    }
-
-    /// Draws it to `path`, as PNG or SVG by its extension.
-    ///
-    /// # Errors
-    /// When nothing finite is to be drawn, when there are more than 100 series, when a number is beyond 1e±150 or a bar is
-    /// not finite, or when the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        ensure!(
-            self.series.len() <= MOST_SERIES,
-            "a chart of {} series, more than {MOST_SERIES}",
-            self.series.len()
-        );
-        for series in self.of(Role::Bars) {
-            let finite = series.points.iter().all(|(x, y)| x.is_finite() && y.is_finite());
-            ensure!(finite, "{} has bars that are not finite numbers", series.name);
-        }
-        for (_, y) in self.of(Role::Shade).flat_map(|series| &series.points) {
-            let drawable = !y.is_finite() || y.abs() <= Scale::Linear.farthest();
-            ensure!(drawable, "{y:e} is too large or too small to be drawn");
-        }
-        draw(path, &self.as_shown()?)
-    }
-
-    /// With its names as they are drawn.
-    fn as_shown(&self) -> Result<Self> {
-        let mut chart = Self { title: shown_title(&self.title, SIZE.0)?, ..self.clone() };
-        for (series, name) in chart.series.iter_mut().zip(shown_names(&self.names())?) {
-            series.name = name;
-        }
-        Ok(chart)
     }
 
     fn names(&self) -> Vec<&str> {
@@ -237,6 +205,37 @@ impl LineChart {
         let air = if (2..=FEW).contains(&entries) { 0.05 + 0.1 * entries as f64 } else { 0.05 };
         let x = Axis::around(xs.into_iter(), self.x_scale, (0.02, 0.02))?;
         Ok((x, Axis::around(ys.into_iter(), self.y_scale, (0.04, air))?))
+    }
+}
+
+impl Shown for LineChart {
+    type Drawing = Self;
+
+    fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// An error where nothing finite is to be drawn, where there are more than 100 series, and where a number is beyond 1e±150 or
+    /// a bar is not finite.
+    fn shown(&self) -> Result<Self> {
+        ensure!(
+            self.series.len() <= MOST_SERIES,
+            "a chart of {} series, more than {MOST_SERIES}",
+            self.series.len()
+        );
+        for series in self.of(Role::Bars) {
+            let finite = series.points.iter().all(|(x, y)| x.is_finite() && y.is_finite());
+            ensure!(finite, "{} has bars that are not finite numbers", series.name);
+        }
+        for (_, y) in self.of(Role::Shade).flat_map(|series| &series.points) {
+            let drawable = !y.is_finite() || y.abs() <= Scale::Linear.farthest();
+            ensure!(drawable, "{y:e} is too large or too small to be drawn");
+        }
+        let mut chart = Self { title: shown_title(&self.title, SIZE.0)?, ..self.clone() };
+        for (series, name) in chart.series.iter_mut().zip(shown_names(&self.names())?) {
+            series.name = name;
+        }
+        Ok(chart)
     }
 }
 

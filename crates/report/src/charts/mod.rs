@@ -9,12 +9,64 @@ pub use dots::{Dot, DotChart, DotSet};
 pub use line::{LineChart, Role, Series};
 pub use table::{HeatMap, ShareTable};
 
-use crate::canvas::text_width;
+use crate::canvas::{Drawing, draw, svg, text_width};
 use crate::names::{ROOM, shown, shown_alone};
 use anyhow::{Result, ensure};
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use std::ops::Range;
+use std::path::Path;
+
+/// A chart: its data, checked and drawn at the same time.
+pub trait Chart {
+    /// What stands above it.
+    fn title(&self) -> &str;
+
+    /// It as an SVG document.
+    ///
+    /// # Errors
+    /// When nothing finite is to be drawn, when there is too much of it, or when a number cannot be drawn.
+    fn svg(&self) -> Result<String>;
+
+    /// Draws it to `path`, as PNG or SVG by its extension.
+    ///
+    /// # Errors
+    /// Those of [`Chart::svg`], and when the file cannot be written.
+    fn save(&self, path: &Path) -> Result<()>;
+
+    /// Draws it to `png`, and as SVG beside it.
+    ///
+    /// # Errors
+    /// Those of [`Chart::save`].
+    fn save_both(&self, png: &Path) -> Result<()> {
+        self.save(png)?;
+        self.save(&png.with_extension("svg"))
+    }
+}
+
+/// What is drawn of a chart.
+trait Shown {
+    type Drawing: Drawing;
+
+    fn title(&self) -> &str;
+
+    /// It with its names as they are drawn; an error where it cannot be drawn.
+    fn shown(&self) -> Result<Self::Drawing>;
+}
+
+impl<T: Shown> Chart for T {
+    fn title(&self) -> &str {
+        Shown::title(self)
+    }
+
+    fn svg(&self) -> Result<String> {
+        Ok(String::from_utf8(svg(&self.shown()?)?)?)
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        draw(path, &self.shown()?)
+    }
+}
 
 /// Colours that colour-blind people tell apart too (Okabe & Ito 2008).
 const COLOURS: [RGBColor; 8] = [

@@ -1,12 +1,11 @@
 //! Tables of coloured cells: shares, and a figure over two axes.
 
-use super::{COLOURS, MARGIN, SIZE, TEXT, TITLE, shown_names, shown_title, widest};
-use crate::canvas::{Area, Drawing, FAMILY, draw, failed, text_width};
+use super::{COLOURS, MARGIN, SIZE, Shown, TEXT, TITLE, shown_names, shown_title, widest};
+use crate::canvas::{Area, Drawing, FAMILY, failed, text_width};
 use crate::summary::Estimate;
 use anyhow::{Result, ensure};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use std::path::Path;
 
 const ROW: u32 = 30;
 /// The least width of a column.
@@ -25,12 +24,15 @@ pub struct ShareTable {
     pub rows: Vec<(String, Vec<f64>)>,
 }
 
-impl ShareTable {
-    /// Draws it to `path`, as PNG or SVG by its extension.
-    ///
-    /// # Errors
-    /// When there are no rows, when a row has not a share for each column, or when the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
+impl Shown for ShareTable {
+    type Drawing = CellTable;
+
+    fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// An error where there are no rows, and where a row has not a share for each column.
+    fn shown(&self) -> Result<CellTable> {
         let usual = self.rows.first().map_or(&[][..], |(_, shares)| shares);
         let cell = |(share, usual): (&f64, &f64)| (format!("{:.1} %", 100.0 * share), shade(*share, *usual));
         let cells = self.rows.iter().map(|(name, shares)| {
@@ -42,7 +44,7 @@ impl ShareTable {
             );
             Ok((name.clone(), shares.iter().zip(usual).map(cell).collect()))
         });
-        CellTable::new(&self.title, &self.columns, cells.collect::<Result<_>>()?)?.save(path)
+        CellTable::new(&self.title, &self.columns, cells.collect::<Result<_>>()?)
     }
 }
 
@@ -64,12 +66,15 @@ pub struct HeatMap {
     pub rows: Vec<(String, Vec<Option<Estimate>>)>,
 }
 
-impl HeatMap {
-    /// Draws it to `path`, as PNG or SVG by its extension.
-    ///
-    /// # Errors
-    /// When there are no rows, when a row has not a cell for each column, or when the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
+impl Shown for HeatMap {
+    type Drawing = CellTable;
+
+    fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// An error where there are no rows, and where a row has not a cell for each column.
+    fn shown(&self) -> Result<CellTable> {
         let mut means: Vec<f64> =
             self.rows.iter().flat_map(|(_, cells)| cells).flatten().map(|cell| cell.mean).collect();
         means.sort_by(f64::total_cmp);
@@ -91,7 +96,7 @@ impl HeatMap {
             );
             Ok((name.clone(), cells.iter().map(cell).collect()))
         });
-        CellTable::new(&self.title, &self.columns, cells.collect::<Result<_>>()?)?.save(path)
+        CellTable::new(&self.title, &self.columns, cells.collect::<Result<_>>()?)
     }
 }
 
@@ -105,7 +110,7 @@ fn digits(sorted: &[f64]) -> usize {
 }
 
 /// Text on coloured cells, with names above the columns and beside the rows.
-struct CellTable {
+pub(super) struct CellTable {
     title: String,
     columns: Vec<String>,
     rows: Vec<(String, Vec<(String, RGBAColor)>)>,
@@ -129,10 +134,6 @@ impl CellTable {
         let width = (widest(texts.chain(&columns))? + MARGIN).max(COLUMN);
         let table = Self { title: title.to_string(), columns, rows, width };
         Ok(Self { title: shown_title(title, table.size()?.0)?, ..table })
-    }
-
-    fn save(&self, path: &Path) -> Result<()> {
-        draw(path, self)
     }
 
     /// The upper left corner of the cells.

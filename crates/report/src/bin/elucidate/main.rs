@@ -5,7 +5,7 @@ mod table;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use elucidate_report::{
-    RunRecord, ScoredRun, Summary, check_comparable, compare_runs, compare_settings, difference_chart,
+    Chart, RunRecord, ScoredRun, Summary, check_comparable, compare_runs, compare_settings, difference_chart,
     draw_charts, fid_by_rho, fid_by_sampler, is_there, write_csv,
 };
 use rayon::prelude::*;
@@ -153,7 +153,7 @@ fn compare(runs: &[PathBuf], against: Option<&str>, out: &Path) -> Result<()> {
     ensure!(!differences.is_empty(), "{} has but one setting: there is nothing to compare", runs[0].name());
     let (csv, png) = (with_ending(out, ".csv")?, with_ending(out, ".png")?);
     write_csv(&csv, &differences)?;
-    difference_chart(&differences).save(&png)?;
+    difference_chart(&differences).save_both(&png)?;
     say(&table::text(&runs, &differences))?;
     say(&format!("{}\n{}", csv.display(), png.display()))
 }
