@@ -53,6 +53,11 @@ sweep FILE *ARGS: data
     cargo build --release -q -p elucidate-sweep -p 'exp-*'
     target/release/sweep "$@"
 
+# The runs in results/, or in another folder: when, how trained, their loss, the setting with the best FID
+[group('results')]
+list *ARGS:
+    @cargo run --release -q -p elucidate-report -- list "$@"
+
 # Which settings of runs differ by more than their errors; of one run, its settings (just compare RUN RUN…)
 [group('results')]
 compare *ARGS:
@@ -62,6 +67,11 @@ compare *ARGS:
 [group('results')]
 check-errors *ARGS:
     cargo run --release -q -p elucidate-report -- check-errors "$@"
+
+# A page about a run, or about several side by side: one HTML file to look at and to send (just report RUN RUN…)
+[group('results')]
+report *ARGS:
+    cargo run --release -q -p elucidate-report -- report "$@"
 
 # Draw every chart again from its CSV: of all runs, or of those given
 [group('results')]
@@ -140,10 +150,25 @@ check-design-space *ARGS: data
 check-slurm: data
     scripts/check-slurm.sh
 
+# Completions of a shell (bash, elvish, fish, powershell, zsh) for every program, into target/completions
+[group('development')]
+completions SHELL="bash":
+    cargo build --release -q -p elucidate-report -p elucidate-sweep -p 'exp-*'
+    mkdir -p target/completions
+    for program in elucidate sweep $(cd target/release && ls exp-* | grep -v '\.'); do \
+        COMPLETE={{SHELL}} target/release/$program > target/completions/$program.{{SHELL}}; \
+    done
+    @echo "target/completions/*.{{SHELL}}: for bash, as in: source target/completions/elucidate.bash"
+
 # Read the event files of a run that is killed twice with TensorBoard's own reader
 [group('development')]
 check-tensorboard: data
     scripts/check-tensorboard.sh
+
+# Open the pages of runs in headless Chromium: nothing is loaded, nothing missing, nothing too wide
+[group('development')]
+check-report *RUNS:
+    scripts/check-report.sh "$@"
 
 # Make the fixtures of the tests anew with PyTorch, diffusers, k-diffusion and NumPy
 [group('development')]

@@ -6,12 +6,14 @@ mod compare;
 mod files;
 mod grid;
 mod names;
+mod page;
 mod plots;
 mod record;
 mod scored;
 mod setting;
 mod summary;
 mod tensorboard;
+pub mod terminal;
 
 pub use charts::{Chart, Dot, DotChart, DotSet, HeatMap, LineChart, Role, Scale, Series, ShareTable};
 pub use compare::{Difference, compare_runs, compare_settings, difference_chart, left_out};
@@ -20,6 +22,7 @@ pub use files::{
     write_json,
 };
 pub use grid::{Picture, labelled_rows, picture_grid};
+pub use page::write_page;
 pub use plots::{
     RunChart, draw_charts, draw_samples, fid_by_rho, fid_by_sampler, read_curves, run_charts, save_curves,
     save_training,

@@ -10,11 +10,12 @@ mod slurm;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use description::{PlannedRun, Sweep};
+use elucidate_report::terminal::{self, say, say_aside};
 use execute::{Signals, execute, threads};
 use plan::{State, binary, check, finished, seconds, state};
 use slurm::Resources;
 use std::fs::{self, File, TryLockError};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -59,20 +60,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(false)
-        .without_time()
-        .init();
-    match run(&Options::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            // Where stderr is closed nobody reads it: no reason to panic.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    terminal::main(run)
 }
 
 fn run(options: &Options) -> Result<ExitCode> {
@@ -113,23 +101,20 @@ fn run(options: &Options) -> Result<ExitCode> {
         say(&format!("{left} runs are with the cluster and left to it"))?;
     }
     let signals = Signals::listen()?;
-    let say = |line: &str| {
-        let _ = writeln!(std::io::stderr(), "{line}");
-    };
-    let failures = execute(&sweep, &binary, &todo, &signals, &say);
+    let failures = execute(&sweep, &binary, &todo, &signals, &say_aside);
     let merged = merged(&sweep);
     if signals.count() > 0 {
-        merged.unwrap_or_else(|error| say(&format!("{error:#}")));
-        say("stopped; what is written is kept: the same command goes on");
+        merged.unwrap_or_else(|error| say_aside(&format!("{error:#}")));
+        say_aside("stopped; what is written is kept: the same command goes on");
         return Ok(ExitCode::from(130));
     }
     if failures.is_empty() {
         return merged.map(|()| ExitCode::SUCCESS);
     }
     for failure in &failures {
-        say(&format!("{}: {}", failure.name, failure.message));
+        say_aside(&format!("{}: {}", failure.name, failure.message));
     }
-    merged.unwrap_or_else(|error| say(&format!("{error:#}")));
+    merged.unwrap_or_else(|error| say_aside(&format!("{error:#}")));
     bail!("{} of {} runs failed; the same command tries them again", failures.len(), todo.len())
 }
 
@@ -202,13 +187,4 @@ fn merged(sweep: &Sweep) -> Result<()> {
     }
     ensure!(merged.faults.is_empty(), "{}", merged.faults.join("; "));
     Ok(())
-}
-
-/// Prints a line. Whoever closed the pipe has read enough: that is no failure.
-fn say(line: &str) -> Result<()> {
-    let mut stdout = std::io::stdout();
-    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
-        _ => Ok(()),
-    }
 }

@@ -37,6 +37,7 @@ impl CommandLine for Options {
 
 /// Options of the preconditioning, which training and sampling must agree on.
 #[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "The model")]
 pub struct EdmOptions {
     /// The data's standard deviation that the preconditioning assumes, in pixels of [-1,1]
     #[arg(long, default_value_t = 0.66, value_name = "SIGMA", allow_negative_numbers = true)]

@@ -37,6 +37,7 @@ impl CommandLine for Options {
 
 /// The choices, which training and sampling must agree on.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "The model")]
 pub struct DesignOptions {
     /// What the network predicts: edm, ve, eps, v, x0 or flow; edm with its options, as in "edm sigma_data=0.5 mean=-0.4"
     #[arg(long, default_value = "eps", value_name = "TEXT")]

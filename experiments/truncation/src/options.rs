@@ -28,7 +28,7 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args, Serialize, Deserialize)]
 pub struct OwnOptions {
     /// Steps of Heun's method that make the reference solution; half as many check it [default: 256, with smoke 64]
-    #[arg(long, value_name = "N")]
+    #[arg(long, help_heading = "The reference", value_name = "N")]
     pub reference_steps: Option<usize>,
 }
 

@@ -317,7 +317,13 @@ impl Run {
     pub fn finish(&mut self) -> Result<()> {
         self.record.finished = Some(now());
         self.save()?;
-        info!("done: {}", self.folder.root().display());
+        let root = self.folder.root().display();
+        info!("done: {root}");
+        let compare = match self.folder.path("samples.csv").exists() {
+            true => format!(", and `just compare {root} RUN` holds its samples against another run's"),
+            false => String::new(),
+        };
+        info!("next: `just report {root}` makes a page of it{compare}");
         Ok(())
     }
 

@@ -48,7 +48,7 @@ impl Preset {
 macro_rules! filled_in_by_presets {
     (
         $(#[$of_all:meta])* pub struct $all:ident;
-        $(#[$of_given:meta])* pub struct $given:ident;
+        $(#[$of_given:meta])* pub struct $given:ident, $heading:literal;
         $( $(#[doc = $help:literal])+ #[arg($($arg:tt)*)] $(#[serde($($serde:tt)*)])? $field:ident: $type:ty, )*
     ) => {
         $(#[$of_all])*
@@ -59,6 +59,7 @@ macro_rules! filled_in_by_presets {
 
         $(#[$of_given])*
         #[derive(Debug, Clone, Default, Args)]
+        #[command(next_help_heading = $heading)]
         pub struct $given {
             $( $(#[doc = $help])+ #[arg(long, $($arg)*)] pub $field: Option<$type>, )*
         }
@@ -76,7 +77,7 @@ filled_in_by_presets! {
     /// What a training depends on.
     pub struct TrainingSettings;
     /// What a training depends on, as far as it is given.
-    pub struct TrainingOptions;
+    pub struct TrainingOptions, "Training";
 
     /// Passes over the training images
     #[arg(value_name = "N", allow_negative_numbers = true)]
@@ -119,7 +120,7 @@ filled_in_by_presets! {
     /// What samples are drawn for each setting, and how they are scored.
     pub struct ScoringSettings;
     /// What samples are drawn and how they are scored, as far as it is given.
-    pub struct ScoringOptions;
+    pub struct ScoringOptions, "Sampling and scoring";
 
     /// Samples drawn for each setting
     #[arg(value_name = "N", allow_negative_numbers = true)]
@@ -166,7 +167,8 @@ impl FromStr for Levels {
 /// Options of every experiment; what is not given comes from the preset.
 #[derive(Debug, Clone, Args)]
 pub struct RunOptions {
-    /// Values for all that is not given by itself [default: quick on a CPU, lesson on CUDA]
+    /// Values for all that is not given by itself: smoke takes seconds, quick trains for ten minutes, long for two to three hours,
+    /// lesson is the notebook's [default: quick on a CPU, lesson on CUDA]
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
 
@@ -183,58 +185,64 @@ pub struct RunOptions {
     pub scoring: ScoringOptions,
 
     /// Where to compute: cpu, cuda or auto
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    #[arg(long, help_heading = "The run", default_value = "auto", value_name = "DEVICE")]
     pub device: DeviceChoice,
 
     /// Threads on the CPU [default: one a core]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, help_heading = "The run", value_name = "N", allow_negative_numbers = true)]
     pub threads: Option<usize>,
 
     /// Images that go through the network together when sampling; the samples do not depend on it
     /// [default: 32 on a CPU, 1024 on CUDA]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, help_heading = "Sampling and scoring", value_name = "N", allow_negative_numbers = true)]
     pub sampling_batch_size: Option<usize>,
 
     /// Compute with candle's own ops on the CPU too, instead of this project's kernels
-    #[arg(long)]
+    #[arg(long, help_heading = "The run")]
     pub candle_ops: bool,
 
     /// A folder with the four IDX files of Fashion-MNIST, plain or gzipped [default: the environment's
     /// FASHION_MNIST_DIR, else data/fashion-mnist, else where Debian's package installs it]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, help_heading = "The run", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
     /// Score with this classifier, a safetensors file that `just train-classifier` made [default: the one in the program]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "Sampling and scoring", value_name = "FILE")]
     pub classifier: Option<PathBuf>,
 
     /// The run's folder [default: results/EXPERIMENT/PRESET-TIME]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, help_heading = "The run", value_name = "DIR")]
     pub out: Option<PathBuf>,
 
     /// Go on with this run, which was stopped: the command that began it, from its last checkpoint and with the samples
     /// that are scored already
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, help_heading = "The run", value_name = "RUN")]
     pub resume: Option<PathBuf>,
 
     /// Minutes of training between checkpoints, besides those at each epoch's end
-    #[arg(long, value_name = "MINUTES", default_value_t = 3.0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        help_heading = "Training",
+        value_name = "MINUTES",
+        default_value_t = 3.0,
+        allow_negative_numbers = true
+    )]
     pub checkpoint_minutes: f64,
 
     /// Skip training: sample this model, a folder as diffusers saves it: config.json and
     /// diffusion_pytorch_model.safetensors, or a pipeline's with them in unet/
-    #[arg(long, value_name = "DIR", conflicts_with_all = [
+    #[arg(long, help_heading = "The run", value_name = "DIR", conflicts_with_all = [
         "epochs", "batch_size", "lr", "ema_decay", "blocks", "layers_per_block", "attention",
         "attention_head_dim", "fid_every",
     ])]
     pub checkpoint: Option<PathBuf>,
 
     /// Check the options, print what they come to with the preset as JSON, and end
-    #[arg(long, conflicts_with = "resume")]
+    #[arg(long, help_heading = "The run", conflicts_with = "resume")]
     pub dry_run: bool,
 
     /// Write each setting's samples as samples/SETTING.safetensors
-    #[arg(long)]
+    #[arg(long, help_heading = "Sampling and scoring")]
     pub save_samples: bool,
 }
 

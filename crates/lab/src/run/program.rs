@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Parser};
 use elucidate_report::RunRecord;
+use elucidate_report::terminal::{arguments, say_aside};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,13 +63,8 @@ pub fn main<O: CommandLine>(revision: &'static str, run: impl FnOnce(&O) -> Resu
         Some(interrupted) => ("stopped", ExitCode::from(interrupted.exit_code())),
         None => ("error", ExitCode::FAILURE),
     };
-    say(&format!("{word}: {}{}", one_line(&error), how_to_go_on(&error)));
+    say_aside(&format!("{word}: {}{}", one_line(&error), how_to_go_on(&error)));
     code
-}
-
-/// A line on stderr. Where that is closed, nobody reads it: no reason to panic.
-fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// The signal that an error tells of. candle hands on its text and not its type.
@@ -111,7 +107,7 @@ fn how_to_go_on(error: &anyhow::Error) -> String {
 
 /// The options to run with; none where the run to go on with is finished.
 fn options<O: CommandLine>() -> Result<Option<O>> {
-    let matches = O::command().get_matches();
+    let matches = arguments(O::command());
     let mut given = O::from_arg_matches(&matches)?;
     let Some(root) = given.run_options().resume.clone() else { return Ok(Some(given)) };
     refuse_beside_resume::<O>(&matches);
@@ -127,7 +123,7 @@ fn options<O: CommandLine>() -> Result<Option<O>> {
         O::EXPERIMENT
     );
     if record.finished.is_some() {
-        say(&format!(
+        say_aside(&format!(
             "{} is finished already: --checkpoint {} samples its model anew",
             root.display(),
             root.join("model").display()

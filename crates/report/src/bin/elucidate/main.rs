@@ -1,15 +1,16 @@
 //! Compares runs and draws their charts again, from their CSVs alone.
 
+mod list;
 mod table;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
+use elucidate_report::terminal::{self, say};
 use elucidate_report::{
     Chart, RunRecord, ScoredRun, Summary, check_comparable, compare_runs, compare_settings, difference_chart,
-    draw_charts, fid_by_rho, fid_by_sampler, is_there, write_csv,
+    draw_charts, fid_by_rho, fid_by_sampler, is_there, write_csv, write_page,
 };
 use rayon::prelude::*;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,6 +24,13 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The runs of a folder: when, how trained, their loss, the setting with the best FID
+    List {
+        /// The folder of the experiments' folders
+        #[arg(default_value = "results")]
+        results: PathBuf,
+    },
+
     /// Which settings of runs differ from the first run's by more than their 95 % interval; of one run, its settings
     Compare {
         /// The runs' folders; the first is what the others are compared with
@@ -52,6 +60,17 @@ enum Command {
         runs: Vec<PathBuf>,
     },
 
+    /// A page about a run, or about several side by side: one HTML file that needs nothing else
+    Report {
+        /// The runs' folders
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<PathBuf>,
+
+        /// The page [default: report.html in the folder of the one run, results/report.html of several]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+
     /// FID by ρ of any number of runs in one picture
     PlotRho {
         #[command(flatten)]
@@ -77,27 +96,15 @@ struct Picture {
 }
 
 fn main() -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(false)
-        .without_time()
-        .init();
-    match run(Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Where stderr is closed nobody reads it: no reason to panic.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    terminal::main(|options: &Options| run(options).map(|()| ExitCode::SUCCESS))
 }
 
-fn run(options: Options) -> Result<()> {
-    match options.command {
-        Command::Compare { runs, against, out } => compare(&runs, against.as_deref(), &out),
+fn run(options: &Options) -> Result<()> {
+    match &options.command {
+        Command::List { results } => say(&list::text(&all_runs(results)?)),
+        Command::Compare { runs, against, out } => compare(runs, against.as_deref(), out),
         Command::CheckErrors { run } => {
-            let run = ScoredRun::read(&run)?;
+            let run = ScoredRun::read(run)?;
             ensure!(
                 Summary::all(&run.rows).iter().any(|summary| summary.seeds() > 1),
                 "{} has one seed: give a run with --seeds 20 or so",
@@ -106,6 +113,14 @@ fn run(options: Options) -> Result<()> {
             say(&table::of_errors(&run))
         }
         Command::Plots { runs } => plots(runs),
+        Command::Report { runs, out } => {
+            let out = out.clone().unwrap_or_else(|| match runs.as_slice() {
+                [run] => run.join("report.html"),
+                _ => "results/report.html".into(),
+            });
+            write_page(runs, &out)?;
+            say(&out.display().to_string())
+        }
         Command::PlotRho { picture } => {
             let chart = fid_by_rho(&picture.read()?).context("in none of these runs ρ was varied")?;
             picture.save("results/fid_by_rho.png", |path| chart.save(path))
@@ -128,15 +143,6 @@ impl Picture {
         let path = self.out.clone().unwrap_or_else(|| default.into());
         save(&path)?;
         say(&path.display().to_string())
-    }
-}
-
-/// Prints a line. Whoever closed the pipe has read enough: that is no failure.
-fn say(line: &str) -> Result<()> {
-    let mut stdout = std::io::stdout();
-    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
-        _ => Ok(()),
     }
 }
 
@@ -166,10 +172,8 @@ fn with_ending(path: &Path, ending: &str) -> Result<PathBuf> {
     Ok(path.with_file_name(name))
 }
 
-fn plots(mut runs: Vec<PathBuf>) -> Result<()> {
-    if runs.is_empty() {
-        runs = all_runs(Path::new("results"))?;
-    }
+fn plots(runs: &[PathBuf]) -> Result<()> {
+    let runs = if runs.is_empty() { all_runs(Path::new("results"))? } else { runs.to_vec() };
     let drawn: Vec<Vec<PathBuf>> = runs
         .par_iter()
         .map(|run| {

@@ -1,0 +1,66 @@
+//! The runs of a folder, a line each.
+
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets};
+use elucidate_report::{Figure, RunRecord, ScoredRun, Summary, TrainRow, is_there, read_csv};
+use std::path::{Path, PathBuf};
+
+const COLUMNS: [&str; 7] = ["run", "begun", "preset", "parameters", "test loss", "best FID", "of"];
+
+/// A table of `runs` in the order in which they were begun; what is damaged is told of behind it.
+pub fn text(runs: &[PathBuf]) -> String {
+    let mut rows = vec![];
+    let mut faults = vec![];
+    for run in runs {
+        match row(run) {
+            Ok(row) => rows.push(row),
+            Err(error) => faults.push(format!("{}: {error:#}", run.display())),
+        }
+    }
+    rows.sort_by(|a, b| a[1].cmp(&b[1]));
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_header(COLUMNS);
+    table.add_rows(&rows);
+    for column in table.column_iter_mut().skip(3).take(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    [vec![table.to_string()], faults].concat().join("\n")
+}
+
+fn row(run: &Path) -> Result<[String; 7]> {
+    let record = RunRecord::read(run)?;
+    let preset = ["preset", "settings"].iter().find_map(|key| {
+        let value = &record.options[*key];
+        value.as_str().or_else(|| value["preset"].as_str())
+    });
+    let trained = run.join("train.csv");
+    let loss = match is_there(&trained) {
+        true => read_csv::<TrainRow>(&trained)?.last().map(|row| format!("{:.4}", row.test_loss)),
+        false => None,
+    };
+    let (fid, of) = best(run)?.unwrap_or_default();
+    Ok([
+        run.display().to_string(),
+        match record.finished {
+            Some(_) => record.started.chars().take(16).collect(),
+            None => format!("{} (not finished)", record.started.chars().take(16).collect::<String>()),
+        },
+        preset.unwrap_or_default().to_string(),
+        record.parameters.to_string(),
+        loss.unwrap_or_default(),
+        fid,
+        of,
+    ])
+}
+
+/// The best FID and the setting that has it; none where only real images were scored.
+fn best(run: &Path) -> Result<Option<(String, String)>> {
+    if !is_there(&run.join("samples.csv")) {
+        return Ok(None);
+    }
+    let rows = ScoredRun::read(run)?.rows;
+    let fid = |summary: &Summary| summary.figure(Figure::Fid).mean;
+    let sampled = Summary::all(&rows).into_iter().filter(|summary| !summary.first().is_real());
+    let best = sampled.min_by(|a, b| fid(a).total_cmp(&fid(b)));
+    Ok(best.map(|best| (format!("{:.1}", best.figure(Figure::Fid)), best.first().label())))
+}

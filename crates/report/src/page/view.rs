@@ -1,0 +1,294 @@
+//! What the page shows of one run.
+
+use crate::charts::Chart;
+use crate::files::{is_there, read_csv, read_file};
+use crate::plots::run_charts;
+use crate::record::{RunRecord, SampleRow, TrainRow};
+use crate::scored::ScoredRun;
+use crate::setting::labels;
+use crate::summary::{Figure, Summary};
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+
+/// A chart as SVG, with its title as the text for those who do not see it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Drawn {
+    title: String,
+    svg: String,
+}
+
+/// A PNG in the page itself.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Picture {
+    caption: String,
+    /// As a `data:` address.
+    source: String,
+    width: u32,
+    height: u32,
+}
+
+/// A setting's first samples.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Samples {
+    pub(crate) label: String,
+    fid: String,
+    picture: Picture,
+}
+
+/// A row of the table: a setting with its figures and their intervals.
+#[derive(Debug, Serialize)]
+struct Scored {
+    label: String,
+    is_real: bool,
+    n: usize,
+    seeds: usize,
+    nfe: String,
+    fid: String,
+    kid: String,
+    density: String,
+    coverage: String,
+}
+
+/// A run.
+#[derive(Debug, Serialize)]
+pub(crate) struct RunView {
+    pub(crate) name: String,
+    state: String,
+    is_finished: bool,
+    /// What was run: a name and a value each.
+    facts: Vec<(String, String)>,
+    /// Every option with its value.
+    pub(crate) options: BTreeMap<String, String>,
+    /// Shell commands that do it again.
+    again: String,
+    figures: Vec<(String, String)>,
+    seconds: Vec<(String, String)>,
+    charts: Vec<Drawn>,
+    /// Samples while it was trained, an epoch each.
+    by_epoch: Vec<Picture>,
+    pub(crate) samples: Vec<Samples>,
+    pictures: Vec<Picture>,
+    table: Vec<Scored>,
+}
+
+/// `experiment/run` of a run's folder.
+pub(crate) fn name(folder: &Path) -> Result<String> {
+    let record = RunRecord::read(folder)?;
+    Ok(format!("{}/{}", record.experiment, record.run))
+}
+
+/// A chart as it stands in the page.
+pub(crate) fn drawn(chart: &(impl Chart + ?Sized)) -> Result<Drawn> {
+    Ok(Drawn { title: chart.title().to_string(), svg: chart.svg()? })
+}
+
+impl RunView {
+    /// That of the run in `folder`.
+    ///
+    /// # Errors
+    /// When it is none, or a file in it is damaged.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let record = RunRecord::read(folder)?;
+        let rows = match is_there(&folder.join("samples.csv")) {
+            true => ScoredRun::read(folder)?.rows,
+            false => vec![],
+        };
+        let charts = run_charts(folder)?;
+        let samples = samples(folder, &rows)?;
+        // What is here already: charts as SVG, and the settings' samples.
+        let mut shown: HashSet<String> = charts.iter().map(|chart| format!("{}.png", chart.name)).collect();
+        shown.extend(rows.iter().map(|row| samples_file(&row.label())));
+        let number =
+            |digits: usize| move |(name, value): (&String, &f64)| (name.clone(), format!("{value:.digits$}"));
+        Ok(Self {
+            name: format!("{}/{}", record.experiment, record.run),
+            state: state(folder, &record),
+            is_finished: record.finished.is_some(),
+            facts: facts(folder, &record)?,
+            options: options(&record.options),
+            again: again(folder, &record),
+            figures: record.figures.iter().map(number(4)).collect(),
+            seconds: record.seconds.iter().map(number(1)).collect(),
+            charts: charts.iter().map(|chart| drawn(&*chart.chart)).collect::<Result<_>>()?,
+            by_epoch: pictures(&folder.join("samples_by_epoch"), &HashSet::new())?,
+            samples,
+            pictures: pictures(folder, &shown)?,
+            table: table(&rows),
+        })
+    }
+}
+
+/// Whether it is finished, under way or stopped. Who writes into the folder holds its lock.
+fn state(folder: &Path, record: &RunRecord) -> String {
+    if let Some(finished) = &record.finished {
+        return format!("finished {finished}");
+    }
+    let lock = File::open(folder.join(".lock"));
+    match lock.map(|lock| lock.try_lock()) {
+        Ok(Err(TryLockError::WouldBlock)) => "under way: this is how far it is".to_string(),
+        _ => "not finished: it was stopped, and --resume goes on with it".to_string(),
+    }
+}
+
+/// What a reader asks first.
+fn facts(folder: &Path, record: &RunRecord) -> Result<Vec<(String, String)>> {
+    let revision = &record.git_revision;
+    let versions: Vec<String> =
+        record.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let mut facts = vec![
+        ("experiment", record.experiment.clone()),
+        ("begun", record.started.clone()),
+        ("program", format!("{}, revision {}", versions.join(", "), short(revision))),
+        ("computed on", format!("{}, {}, {} threads", record.device, record.cpu, record.threads)),
+        ("seed", record.seed.to_string()),
+        ("parameters", record.parameters.to_string()),
+    ];
+    if !record.resumed.is_empty() {
+        facts.push(("gone on with", format!("{} times", record.resumed.len())));
+    }
+    for (experiment, model) in &record.models {
+        facts.push(("uses the model", format!("{} of {experiment}", model.folder)));
+    }
+    let table = folder.join("train.csv");
+    if is_there(&table)
+        && let Some(last) = read_csv::<TrainRow>(&table)?.last()
+    {
+        let TrainRow { epoch, images, train_loss, test_loss, seconds, .. } = last;
+        facts.push(("trained", format!("{epoch} epochs, {images} images, {seconds:.0} s")));
+        facts.push((
+            "loss",
+            format!("{train_loss:.4} on the training images, {test_loss:.4} on the test images"),
+        ));
+    }
+    Ok(facts.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
+}
+
+/// A revision as people write it, and whether files differed from it.
+fn short(revision: &str) -> String {
+    let (commit, differs) = revision.split_once('-').map_or((revision, ""), |(commit, _)| (commit, "-dirty"));
+    format!("{}{differs}", commit.get(..12).unwrap_or(commit))
+}
+
+/// The options of run.json, those within others by their own names.
+fn options(options: &Value) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for (name, value) in options.as_object().into_iter().flatten() {
+        match value {
+            Value::Object(_) => all.extend(self::options(value)),
+            Value::String(text) => drop(all.insert(name.clone(), text.clone())),
+            other => drop(all.insert(name.clone(), other.to_string())),
+        }
+    }
+    all
+}
+
+/// Shell commands that go on with a run that was stopped, or do one again: its own command line, but for where it wrote.
+fn again(folder: &Path, record: &RunRecord) -> String {
+    let mut words = record.command_line.iter().map(String::as_str);
+    let program = words.next().unwrap_or("exp");
+    if record.finished.is_none() {
+        return format!("just {program} --resume {}", quoted(&folder.to_string_lossy()));
+    }
+    let mut command = vec!["just".to_string(), program.to_string()];
+    while let Some(word) = words.next() {
+        match word {
+            "--out" => drop(words.next()),
+            word if word.starts_with("--out=") => {}
+            word => command.push(quoted(word)),
+        }
+    }
+    let revision = record.git_revision.trim_end_matches("-dirty");
+    format!("git checkout {revision}\n{}", command.join(" "))
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+%@".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
+/// The file of a setting's first samples.
+fn samples_file(label: &str) -> String {
+    format!("samples_{}.png", label.replace('σ', "sigma").replace(',', "").replace(' ', "_"))
+}
+
+/// The pictures of the settings that have one.
+fn samples(folder: &Path, rows: &[SampleRow]) -> Result<Vec<Samples>> {
+    let mut all: Vec<Samples> = vec![];
+    for summary in Summary::all(rows) {
+        let label = summary.first().label();
+        let path = folder.join(samples_file(&label));
+        // Those of the fewer samples that a sweep of ρ draws are not pictured.
+        if is_there(&path) && all.iter().all(|samples| samples.label != label) {
+            let fid = format!("{:.1}", summary.figure(Figure::Fid));
+            let picture = picture(&path, format!("the first samples of {label}"))?;
+            all.push(Samples { label, fid, picture });
+        }
+    }
+    Ok(all)
+}
+
+/// The PNGs of a folder in the order of their names, but those in `shown`; none where there is no such folder.
+fn pictures(folder: &Path, shown: &HashSet<String>) -> Result<Vec<Picture>> {
+    if !folder.is_dir() {
+        return Ok(vec![]);
+    }
+    let mut names = vec![];
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        // A name that begins with a dot is that of a file that is being written.
+        if name.ends_with(".png") && !name.starts_with('.') && !shown.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    let caption = |name: &str| name.trim_end_matches(".png").replace('_', " ");
+    names.iter().map(|name| picture(&folder.join(name), caption(name))).collect()
+}
+
+fn picture(path: &Path, caption: String) -> Result<Picture> {
+    let bytes = read_file(path)?;
+    let damaged = || format!("{} is damaged", path.display());
+    let mut png = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().with_context(damaged)?;
+    let (width, height) = png.info().size();
+    // The last row shows that all of it is there.
+    while png.next_row().with_context(damaged)?.is_some() {}
+    Ok(Picture {
+        caption,
+        source: format!("data:image/png;base64,{}", STANDARD.encode(&bytes)),
+        width,
+        height,
+    })
+}
+
+fn table(rows: &[SampleRow]) -> Vec<Scored> {
+    let labels = labels(rows);
+    let mean = |summary: &Summary, of: fn(&SampleRow) -> Option<f64>| -> String {
+        let values: Option<Vec<f64>> = summary.rows().iter().map(|row| of(row)).collect();
+        values.map_or_else(String::new, |all| format!("{:.2}", all.iter().sum::<f64>() / all.len() as f64))
+    };
+    let scored = |summary: &Summary| {
+        let row = summary.first();
+        Scored {
+            label: labels[summary.setting()].clone(),
+            is_real: row.is_real(),
+            n: row.n,
+            seeds: summary.seeds(),
+            nfe: row.nfe.map_or_else(String::new, |nfe| nfe.to_string()),
+            fid: format!("{:.1}", summary.figure(Figure::Fid)),
+            kid: format!("{:.2}", summary.figure(Figure::Kid)),
+            density: mean(summary, |row| row.density),
+            coverage: mean(summary, |row| row.coverage),
+        }
+    };
+    Summary::all(rows).iter().map(scored).collect()
+}
