@@ -130,6 +130,11 @@ bench-torch *ARGS:
 check-cuda:
     scripts/check-cuda.sh
 
+# Build the experiments with CUDA, on a machine with or without a GPU, to be carried to one that has it (just build-cuda cudnn)
+[group('development')]
+build-cuda *FEATURE:
+    scripts/build-cuda.sh "$@"
+
 # Compile with the Hugging Face hub's client, which `just data` uses at last
 [group('development')]
 check-hub:

@@ -8,7 +8,7 @@ use common::{has_files, refuses, stopped};
 use elucidate_core::data::{FashionMnist, PixelRange};
 use elucidate_core::rng::Streams;
 use elucidate_metrics::{Classifier, fid};
-use elucidate_report::{RunRecord, SampleRow, TrainRow, read_csv, read_json};
+use elucidate_report::{RunRecord, SampleRow, TrainRow, read_csv, read_json, read_scalars};
 use std::fs;
 use std::path::Path;
 
@@ -42,11 +42,15 @@ fn sample_again(out: &Path, model: &Path) -> Command {
 fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let out = dir.path().join("run");
-    smoke(&out).assert().success();
+    smoke(&out).args(["--fid-every", "2"]).assert().success();
     let names = [
         "denoised_in_one_step.png",
+        "fid_by_epoch.png",
         "fid_by_rho.png",
+        "fid_by_rho.svg",
         "fid_by_sampler.png",
+        "samples_by_epoch/epoch_001.png",
+        "samples_by_epoch/epoch_002.png",
         "classes.png",
         "log.txt",
         "loss.png",
@@ -78,6 +82,16 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
         assert!((record.figures[name] - 1.0).abs() < 0.1, "{name} is {}", record.figures[name]);
     }
     assert_eq!(rows[0].classifier_sha256, record.classifier_sha256);
+
+    let told = read_scalars(&out.join("tensorboard/training"))?;
+    assert_eq!(
+        told["loss/test"].iter().map(|(step, _)| *step).collect::<Vec<_>>(),
+        [train[0].step, train[1].step]
+    );
+    assert_eq!(told["loss/batch"].len(), train[1].step);
+    assert_eq!(told["fid/512 samples"].len(), 1);
+    let of_heun = &read_scalars(&out.join("tensorboard/samples"))?["fid/heun 5"];
+    assert_eq!(of_heun.as_slice(), [(1, rows[6].fid as f32)]);
 
     let card = fs::read_to_string(out.join("model/README.md"))?;
     assert!(card.contains(&format!("loss: {:.4} on", train[1].test_loss)), "{card}");

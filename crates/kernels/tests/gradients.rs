@@ -390,3 +390,36 @@ fn shapes_that_do_not_fit_are_refused() {
     assert!(FeatureMaps::new(&none).is_err());
     assert!(FeatureMaps::new(&scale).is_err());
 }
+
+/// What candle had wrong until 0.11 (its issues 3735 on the CPU and 3893 on CUDA): our kernels' fallback on other devices, and
+/// what they are compared with.
+#[test]
+fn candles_gradients_of_a_kernel_that_is_not_contiguous_are_those_of_its_copy() -> Result<()> {
+    let device = Device::cuda_if_available(0)?;
+    let on_device = |x: Tensor| x.to_dtype(DType::F32)?.to_device(&device);
+    for size in [1, 3] {
+        let x = Var::from_tensor(&on_device(normal(1, &[2, 3, 5, 5]))?)?;
+        let transposed = Var::from_tensor(&on_device(normal(2, &[3, 4, size, size]))?)?;
+        let sliced = Var::from_tensor(&on_device(normal(3, &[4, 7, size, size]))?)?;
+        let kernels: [(&Var, &dyn Fn() -> Result<Tensor>); 2] = [
+            (&transposed, &|| transposed.transpose(0, 1)),
+            // It does not begin at the first number either.
+            (&sliced, &|| sliced.narrow(1, 2, 3)),
+        ];
+        for (var, kernel) in kernels {
+            let gradients = |kernel: Tensor| -> Result<[Tensor; 3]> {
+                let y = x.conv2d(&kernel, size / 2, 1, 1, 1)?;
+                let grads = y.sqr()?.sum_all()?.backward()?;
+                let of = |var: &Var| grads.get(var).expect("it has a gradient").clone();
+                Ok([y.detach(), of(&x), of(var)])
+            };
+            assert!(!kernel()?.is_contiguous());
+            let found = gradients(kernel()?)?;
+            for (found, expected) in found.iter().zip(gradients(kernel()?.contiguous()?)?) {
+                let off = difference(found, &expected.to_dtype(DType::F64)?)?;
+                assert!(off < 1e-5, "a kernel of {size}: {off:.1e}");
+            }
+        }
+    }
+    Ok(())
+}

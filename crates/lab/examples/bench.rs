@@ -30,7 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Times whole training steps, or forward passes as sampling makes them, on random images, and prints one line: images a
 /// second, and the memory that the process holds after its first steps and in the end.
 ///
-/// Of the experiments' options those count that make the network and the batch, --threads and --candle-ops.
+/// Of the experiments' options those count that make the network and the batch, --device, --threads and --candle-ops.
 #[derive(Parser)]
 struct Options {
     #[command(flatten)]
@@ -88,13 +88,15 @@ fn main() -> Result<()> {
     if options.shares {
         tracing_subscriber::registry().with(clock.clone()).init();
     }
+    let device = options.run.device.open()?;
     let Measured { images, seconds, memory } = match options.work {
-        Work::Train => train(&settings, options.seconds, &clock)?,
-        Work::Sample => sample(&settings, options.seconds, &clock)?,
+        Work::Train => train(&settings, &device, options.seconds, &clock)?,
+        Work::Sample => sample(&settings, &device, options.seconds, &clock)?,
     };
     let (TrainingSettings { blocks, batch_size, .. }, work) = (settings.training, options.work);
+    let on = if device.is_cpu() { format!("{threads} threads") } else { "CUDA".to_string() };
     println!(
-        "{work:?}, UNet {blocks:?}, batch {batch_size}, {threads} threads: {:.1} images/s, {} MiB, {} MiB in the end",
+        "{work:?}, UNet {blocks:?}, batch {batch_size}, {on}: {:.1} images/s, {} MiB, {} MiB in the end",
         images as f64 / seconds,
         memory >> 20,
         memory_held()? >> 20
@@ -158,20 +160,20 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Clock {
 }
 
 /// Whole steps: batch, forward, backward, Adam, average.
-fn train(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> {
+fn train(settings: &Settings, device: &Device, seconds: f64, clock: &Clock) -> Result<Measured> {
     let streams = Streams::new(1);
     let config = settings.training.unet();
-    let (model, params) = Params::init(&streams, &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
+    let (model, params) = Params::init(&streams, device, |vb| UNet2DModel::new(&config, vb))?;
     let size = settings.training.batch_size;
     let recipe = TrainOptions {
         epochs: 1,
         batch_size: size,
-        shard_size: shard_on_cpu(size),
+        shard_size: if device.is_cpu() { shard_on_cpu(size) } else { size },
         max_lr: 1e-4,
         adam_eps: 1e-5,
         ema_decay: 0.99,
     };
-    let images = streams.normal_images("images", 0..size as u64, &IMAGE, &Device::Cpu)?;
+    let images = streams.normal_images("images", 0..size as u64, &IMAGE, device)?;
     // More steps than there is time for: the clock stops the training.
     let mut trainer = Trainer::new(&params, recipe, &streams, size * 10_000, None)?;
     let mut start = Instant::now();
@@ -207,17 +209,17 @@ fn train(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> {
 }
 
 /// Network evaluations of `draw`, as sampling uses it.
-fn sample(settings: &Settings, seconds: f64, clock: &Clock) -> Result<Measured> {
+fn sample(settings: &Settings, device: &Device, seconds: f64, clock: &Clock) -> Result<Measured> {
     let streams = Streams::new(1);
     let config = settings.training.unet();
-    let (_, params) = Params::init(&streams, &Device::Cpu, |vb| UNet2DModel::new(&config, vb))?;
-    let model = UNet2DModel::new(&config, frozen(&params.snapshot()?, &Device::Cpu))?;
+    let (_, params) = Params::init(&streams, device, |vb| UNet2DModel::new(&config, vb))?;
+    let model = UNet2DModel::new(&config, frozen(&params.snapshot()?, device))?;
     let preconditioning = Preconditioning::edm(0.66, NoiseInput::Sigma);
     let denoiser = Preconditioned::new(|x: &Tensor, time: &Tensor| model.forward(x, time), preconditioning);
     let setting = Setting::notebook(Euler::default(), 2);
     let round = || -> Result<usize> {
         let n = 2 * settings.training.batch_size;
-        let batches = Batches::new(&Device::Cpu, None);
+        let batches = Batches::new(device, None);
         let drawn = draw(&denoiser, &setting, &streams, n, &batches, &|_| ())?;
         Ok(n * drawn.nfe)
     };

@@ -346,12 +346,12 @@ fn what_cannot_be_compared_is_refused_by_the_name_of_its_column() -> Result<()> 
     Ok(())
 }
 
-/// The bytes of every PNG in a folder.
+/// The bytes of every PNG and SVG in a folder.
 fn pictures(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut pictures = BTreeMap::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "png") {
+        if path.extension().is_some_and(|extension| extension == "png" || extension == "svg") {
             pictures.insert(path.clone(), fs::read(path)?);
         }
     }
@@ -389,7 +389,7 @@ fn every_chart_comes_back_as_it_was() -> Result<()> {
     save_training(&folder, "alpha_bar", &[epoch])?;
     draw_samples(&folder)?;
     let before = pictures(&folder)?;
-    assert_eq!(before.len(), 6);
+    assert_eq!(before.len(), 12);
     for path in before.keys() {
         fs::remove_file(path)?;
     }
@@ -416,7 +416,8 @@ fn a_dot_in_the_name_of_a_comparison_is_kept() -> Result<()> {
         names.push(entry?.file_name().to_string_lossy().into_owned());
     }
     names.sort();
-    let expected = ["heun_churn_0.25.csv", "heun_churn_0.25.png", "heun_churn_0.5.csv", "heun_churn_0.5.png"];
+    let files = |name: &str| ["csv", "png", "svg"].map(|ending| format!("{name}.{ending}"));
+    let expected = [files("heun_churn_0.25"), files("heun_churn_0.5")].concat();
     assert_eq!(names, expected);
     refuses(&[&a], &["--out", ".."], "--out .. names no file");
     Ok(())

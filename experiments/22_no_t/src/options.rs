@@ -12,8 +12,8 @@ use elucidate_schedules::SigmaSteps;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Train the UNet to predict the noise without telling it the time; sample it with plain DDIM, which fails, and with
-/// estimates of the noise level, which mend it; score with FID and KID, along the way too.
+/// Train the UNet to predict the noise without telling it the time; sample it with plain DDIM and with estimates of the noise
+/// level; score with FID and KID, along the way too.
 ///
 /// Everything lands in the run's folder: run.json, train.csv, samples.csv, charts and pictures (*.png), model/,
 /// checkpoint/ and log.txt. It needs a model of 22_cosine and one of 22_noise_pred.

@@ -22,12 +22,13 @@ pub fn largest(difference: &Tensor) -> Result<f64> {
     Ok(difference.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?.to_scalar()?)
 }
 
-/// The largest difference between our output and diffusers'.
+/// The largest difference between our output and diffusers', on a GPU where this build and machine have one.
 pub fn difference(name: &str, dtype: DType) -> Result<f64> {
-    let (config, tensors) = load_model(&folder(name), &Device::Cpu)?;
-    let vb = candle_nn::VarBuilder::from_tensors(tensors.into_iter().collect(), dtype, &Device::Cpu);
+    let device = Device::cuda_if_available(0)?;
+    let (config, tensors) = load_model(&folder(name), &device)?;
+    let vb = candle_nn::VarBuilder::from_tensors(tensors.into_iter().collect(), dtype, &device);
     let model = UNet2DModel::new(&config, vb)?;
-    let io = candle_core::safetensors::load(folder(name).join("io.safetensors"), &Device::Cpu)?;
+    let io = candle_core::safetensors::load(folder(name).join("io.safetensors"), &device)?;
     let out = model.forward(&io["sample"].to_dtype(dtype)?, &io["timestep"])?;
     assert_eq!(out.dims(), io["out"].dims());
     largest(&(out.to_dtype(DType::F32)? - &io["out"])?)

@@ -73,7 +73,7 @@ impl NoiseLevelModel {
         self.network.forward_in_training(x, streams, positions)
     }
 
-    /// Writes the run's model/, the weights in half precision unless the preset is the lesson's, and returns what it
+    /// Writes the run's model/, those of smoke and quick in half precision, and returns what it
     /// holds.
     ///
     /// # Errors
