@@ -68,6 +68,11 @@ compare *ARGS:
 check-errors *ARGS:
     cargo run --release -q -p elucidate-report -- check-errors "$@"
 
+# What FID is moved by: another training, another seed of sampling, the rest (just components RUN RUN…)
+[group('results')]
+components *ARGS:
+    cargo run --release -q -p elucidate-report -- components "$@"
+
 # A page about a run, or about several side by side: one HTML file to look at and to send (just report RUN RUN…)
 [group('results')]
 report *ARGS:

@@ -33,11 +33,15 @@ for program in target/cuda/release/exp-*; do
     case $program in *.d) continue ;; esac
     cp "$program" target/cuda/carry/
 done
-# What of CUDA a binary names, but for the driver's, which belongs to the machine.
-for name in $(readelf -d target/cuda/carry/exp-23-karras | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p'); do
-    if [ -e "$CUDA_LIBRARIES/$name" ]; then
-        cp -L "$CUDA_LIBRARIES/$name" target/cuda/carry/
-    fi
-done
+# What of CUDA a file names, and what that names; but for the driver's, which belongs to the machine.
+carry_needed() {
+    for name in $(readelf -d "$1" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p'); do
+        if [ -e "$CUDA_LIBRARIES/$name" ] && [ ! -e "target/cuda/carry/$name" ]; then
+            cp -L "$CUDA_LIBRARIES/$name" target/cuda/carry/
+            carry_needed "$CUDA_LIBRARIES/$name"
+        fi
+    done
+}
+carry_needed target/cuda/carry/exp-23-karras
 readelf -d target/cuda/carry/exp-23-karras | grep NEEDED
 du -sh target/cuda/carry

@@ -3,6 +3,7 @@
 mod canvas;
 mod charts;
 mod compare;
+mod components;
 mod files;
 mod grid;
 mod names;
@@ -17,6 +18,7 @@ pub mod terminal;
 
 pub use charts::{Chart, Dot, DotChart, DotSet, HeatMap, LineChart, Role, Scale, Series, ShareTable};
 pub use compare::{Difference, compare_runs, compare_settings, difference_chart, left_out};
+pub use components::{Components, components};
 pub use files::{
     check_text, is_there, read_csv, read_file, read_json, unknown_columns, write_atomically, write_csv,
     write_json,

@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use assert_cmd::Command;
 use common::{record, sample_row};
 use elucidate_report::{
-    AllResamples, Difference, Resamples, Role, RunRecord, SampleRow, Scale, ScoredRun, Series, TrainRow,
-    compare_runs, difference_chart, draw_samples, fid_by_rho, fid_by_sampler, read_csv, resamples_key,
-    save_curves, save_training, write_csv, write_json,
+    AllResamples, Components, Difference, Resamples, Role, RunRecord, SampleRow, Scale, ScoredRun, Series,
+    TrainRow, compare_runs, difference_chart, draw_samples, fid_by_rho, fid_by_sampler, read_csv,
+    resamples_key, save_curves, save_training, write_csv, write_json,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -184,6 +184,55 @@ fn notes_say_what_the_errors_rest_on_and_nothing_else() -> Result<()> {
     let (found, text) = compare(dir.path(), &[&folder], &[])?;
     assert_eq!(found[0].basis, "pairs, 2 seeds");
     assert!(text.contains("note: pairs:") && !text.contains("note: seeds:"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn components_of_variance_are_those_of_the_closed_form() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let components = |runs: &[PathBuf]| -> Result<Vec<Components>> {
+        let out = dir.path().join("components.csv");
+        let mut command = elucidate();
+        command.arg("components").args(runs).arg("--against").arg("heun 20").arg("--out").arg(&out);
+        command.assert().success();
+        read_csv(&out)
+    };
+    // Effects of trainings −6, 0, 6 and of seeds −1, 1, and a rest whose mean over seeds is 0 and over trainings ±1/6.
+    let rest = [[0.5, -0.5], [-0.5, 0.5], [0.5, -0.5]];
+    let mut runs = vec![];
+    for (t, training) in [-6.0, 0.0, 6.0].into_iter().enumerate() {
+        let fids: Vec<f64> =
+            [-1.0, 1.0].iter().enumerate().map(|(s, seed)| 100.0 + training + seed + rest[t][s]).collect();
+        // Euler has 3 more, and on the trainings another 0.1, −0.2 and 0.1.
+        let more = [3.1, 2.8, 3.1][t];
+        let euler: Vec<f64> = fids.iter().map(|fid| fid + more).collect();
+        runs.push(run(dir.path(), &format!("training-{t}"), &rows(&fids, &euler))?);
+    }
+    let found = components(&runs)?;
+    let heun = &found[0];
+    let rest_square = 4.0 / 3.0 / 2.0;
+    let close = |a: f64, b: f64| (a - b).abs() < 1e-9 * b.abs().max(1.0);
+    assert!(close(heun.rest_std.powi(2), rest_square), "{heun:?}");
+    assert!(close(heun.training_std.powi(2), (72.0 - rest_square) / 2.0), "{heun:?}");
+    // The seeds' means are ∓1 ± 1/6.
+    let of_seeds = 3.0 * 2.0 * (1.0 - 1.0 / 6.0f64).powi(2);
+    assert!(close(heun.sampling_std.powi(2), (of_seeds - rest_square) / 3.0), "{heun:?}");
+    assert!(heun.training_std_low < 6.0 && heun.training_std_high > 6.0);
+
+    // The mean 3 of differences with standard deviation √0.03 over three trainings: Student's t of 30 with two degrees of freedom.
+    let euler = &found[1];
+    assert!(close(euler.difference.context("a difference")?, 3.0));
+    let t = 3.0 / (0.03f64 / 3.0).sqrt();
+    let p = 1.0 - t / (t * t + 2.0).sqrt();
+    assert!(euler.p.is_some_and(|found| (found - p).abs() < 1e-9) && euler.p_holm == euler.p, "{euler:?}");
+
+    // Other seeds of sampling are refused.
+    let mut other = rows(&[1.0, 2.0], &[1.0, 2.0]);
+    other.iter_mut().for_each(|row| row.seed += 10);
+    runs.push(run(dir.path(), "other-seeds", &other)?);
+    let output = elucidate().arg("components").args(&runs).assert().failure().get_output().stderr.clone();
+    let text = String::from_utf8(output)?;
+    assert!(text.contains("other-seeds has heun") && text.contains("[11, 12]"), "{text}");
     Ok(())
 }
 

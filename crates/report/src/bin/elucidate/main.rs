@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use elucidate_report::terminal::{self, say};
 use elucidate_report::{
-    Chart, RunRecord, ScoredRun, Summary, check_comparable, compare_runs, compare_settings, difference_chart,
-    draw_charts, fid_by_rho, fid_by_sampler, is_there, write_csv, write_page,
+    Chart, RunRecord, ScoredRun, Summary, check_comparable, compare_runs, compare_settings, components,
+    difference_chart, draw_charts, fid_by_rho, fid_by_sampler, is_there, write_csv, write_page,
 };
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -51,6 +51,21 @@ enum Command {
         /// The run's folder
         #[arg(value_name = "RUN")]
         run: PathBuf,
+    },
+
+    /// What FID is moved by: another training, another seed of sampling, the rest; and which settings differ over trainings
+    Components {
+        /// The folders of runs that differ in the seed of training alone, each sampled with the same seeds
+        #[arg(required = true, value_name = "RUN")]
+        runs: Vec<PathBuf>,
+
+        /// Compare the settings with this one, as in "heun 50" [default: the first]
+        #[arg(long, value_name = "SETTING")]
+        against: Option<String>,
+
+        /// Where the table is written
+        #[arg(long, default_value = "results/components.csv", value_name = "FILE")]
+        out: PathBuf,
     },
 
     /// Draw every chart of runs again
@@ -111,6 +126,12 @@ fn run(options: &Options) -> Result<()> {
                 run.name()
             );
             say(&table::of_errors(&run))
+        }
+        Command::Components { runs, against, out } => {
+            let components = components(&ScoredRun::read_all(runs)?, against.as_deref())?;
+            write_csv(out, &components)?;
+            say(&table::of_components(&components))?;
+            say(&out.display().to_string())
         }
         Command::Plots { runs } => plots(runs),
         Command::Report { runs, out } => {

@@ -1,7 +1,9 @@
 //! A comparison in the terminal.
 
 use comfy_table::{CellAlignment, Table, presets};
-use elucidate_report::{Basis, Difference, Figure, Ratio, RunRecord, ScoredRun, Summary, left_out};
+use elucidate_report::{
+    Basis, Components, Difference, Figure, Ratio, RunRecord, ScoredRun, Summary, left_out,
+};
 use std::collections::BTreeSet;
 
 /// What is compared and on what it rests, then a row for each difference.
@@ -43,6 +45,37 @@ pub fn of_errors(run: &ScoredRun) -> String {
     format!(
         "{}\nstandard deviation over seeds / the bootstrap's standard error within a seed (95 % interval)\n{table}",
         heading(run)
+    )
+}
+
+/// The components of variance of every setting, and its difference over trainings.
+pub fn of_components(components: &[Components]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN);
+    let header = ["setting", "n", "FID", "training", "sampling", "rest", "difference", "p", "Holm's p"];
+    table.set_header(header);
+    let p = |p: Option<f64>| p.map_or_else(String::new, |p| format!("{p:.4}"));
+    for row in components {
+        table.add_row([
+            row.setting.clone(),
+            row.n.to_string(),
+            format!("{:.1}", row.fid),
+            format!("{:.1} ({:.1} to {:.1})", row.training_std, row.training_std_low, row.training_std_high),
+            format!("{:.1}", row.sampling_std),
+            format!("{:.1}", row.rest_std),
+            row.difference.map_or_else(String::new, |difference| with_width(difference, row.difference_high)),
+            p(row.p),
+            p(row.p_holm),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let of = components.first().map_or_else(String::new, |row| {
+        format!("{} trainings, each sampled with the same {} seeds", row.trainings, row.seeds)
+    });
+    format!(
+        "{of}\ntraining, sampling, rest: standard deviations of one FID; ± half a 95 % interval over trainings\n{table}"
     )
 }
 
