@@ -42,10 +42,11 @@ exp-truncation *ARGS: data
     @ls results/23_karras/*/model/config.json >/dev/null 2>&1 || {{ just_executable() }} exp-23-karras
     cargo run --release -p exp-truncation -- "$@"
 
-# Samples of the committed long model, without training (options: just exp-23-karras --help)
+# Samples of a model that is committed, without training, 96 unless --samples says otherwise (options: just exp-23-karras --help)
 [group('experiments')]
 sample *ARGS: data
-    cargo run --release -p exp-23-karras -- --checkpoint results/23_karras/long/model --setting "heun steps=18" --samples 96 "$@"
+    cargo run --release -p exp-23-karras -- --checkpoint results/23_karras/long/model --setting "heun steps=18" \
+        $(case " $* " in *" --samples"*) ;; *) echo --samples 96 ;; esac) "$@"
 
 # Run what a sweep's file describes, as far as it is missing, and merge its tables (just sweep FILE --plan)
 [group('experiments')]

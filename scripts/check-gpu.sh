@@ -2,6 +2,8 @@
 # What somebody with a GPU runs once: the UNet against diffusers' outputs there, a smoke run of each experiment, the GPU's losses against the
 # CPU's, rates of training and sampling of the lesson's UNet, and, with --whole, the lesson preset whole. Prints a table for docs/performance.md.
 # Options: --device cpu does all of it on the CPU, to see that it works; --feature cudnn has cuDNN compute the convolutions; --whole.
+# The words that features() gives are to be split.
+# shellcheck disable=SC2046,SC2086
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +17,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-# The features of a package, for cargo.
+# The features of a package, for cargo: a word or none.
 features() { [ "$device" = cpu ] || echo "--features=$1/$feature"; }
 case $device in
 cuda)
@@ -55,10 +57,15 @@ for program in $programs; do
 done
 
 echo "== the losses of 16 epochs there and on the CPU"
-for on in "$device" cpu; do
-    target/release/exp-23-karras --preset smoke --epochs 16 --device "$on" --out "$out/loss-$on-$RANDOM" --setting "heun steps=3" >"$out/log" 2>&1
+for place in there here; do
+    on=$device
+    [ $place = there ] || on=cpu
+    target/release/exp-23-karras --preset smoke --epochs 16 --device "$on" --out "$out/loss-$place" --setting "heun steps=3" >"$out/log" 2>&1 || {
+        tail -n 5 "$out/log" >&2
+        exit 1
+    }
 done
-python3 - "$out"/loss-*/train.csv <<'PYTHON'
+python3 - "$out/loss-there/train.csv" "$out/loss-here/train.csv" <<'PYTHON'
 import csv, sys
 
 there, here = ([float(row["test_loss"]) for row in csv.DictReader(open(path))] for path in sys.argv[1:])

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034  # CUDA_LIBRARIES is for who sources it
 # Sourced: puts nvcc on the PATH, the one that is installed or else NVIDIA's Python packages in a virtual environment of its own in target/, and
 # the folder of CUDA's libraries into CUDA_LIBRARIES.
 if command -v nvcc >/dev/null; then

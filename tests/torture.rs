@@ -252,14 +252,34 @@ fn unfinished(dir: &Path) -> bool {
 }
 
 /// Two epochs of sixteen steps, two settings more than once; enough samples for the floor.
-const KARRAS: &[&str] =
-    &["--batch-size", "16", "--samples", "16", "--seeds", "2", "--fid-infinity", "--save-samples"];
+const KARRAS: &[&str] = &[
+    "--batch-size",
+    "16",
+    "--samples",
+    "16",
+    "--seeds",
+    "2",
+    "--fid-infinity",
+    "--save-samples",
+    "--fid-every",
+    "1",
+];
 
 #[test]
 fn a_run_that_is_killed_again_and_again_ends_bit_for_bit_as_one_that_is_not() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let arguments =
-        &["--batch-size", "16", "--samples", "10", "--seeds", "3", "--sampler", "heun", "--steps", "3"];
+    let arguments = &[
+        "--batch-size",
+        "16",
+        "--samples",
+        "10",
+        "--seeds",
+        "3",
+        "--fid-every",
+        "1",
+        "--setting",
+        "heun steps=3",
+    ];
     let subject = Subject::new(BINARY.to_string(), arguments, dir.path())?;
     let mut counts = Counts::default();
     let ends = [KillTraining, KillCheckpoint, InterruptTraining, KillSampling, TerminateSampling];

@@ -4,9 +4,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use atomic_write_file::AtomicWriteFile;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The most bytes of a file that is read: what a run writes has a thousandth of them.
 const LARGEST: u64 = 1 << 26;
@@ -14,15 +14,43 @@ const LARGEST: u64 = 1 << 26;
 /// The most bytes of a text that is shown.
 const LONGEST: usize = 16_000;
 
-/// Writes a file whole or not at all.
+/// Makes the folder `path` where it is not there yet, in a folder that is.
 ///
 /// # Errors
-/// When it cannot be written; what was there before is left as it was.
+/// When it cannot be made.
+pub fn create_dir(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if !path.is_dir() => {
+            Err(error).with_context(|| format!("cannot make the folder {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file whole or not at all; through a link, the file that it leads to.
+///
+/// # Errors
+/// When it cannot be written, or what is there is no regular file; what was there before is left as it was.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let message = || format!("cannot write {}", path.display());
-    let mut file = AtomicWriteFile::open(path).with_context(message)?;
+    let place = regular_place(path).with_context(message)?;
+    let mut file = AtomicWriteFile::open(&place).with_context(message)?;
     file.write_all(bytes).with_context(message)?;
     file.commit().with_context(message)
+}
+
+/// Where a file of this name is, or would be. To rename a file to a device's or a folder's name would replace the one, and leave the
+/// file beside the other.
+fn regular_place(path: &Path) -> Result<PathBuf> {
+    ensure!(!path.as_os_str().as_encoded_bytes().ends_with(b"/"), "it names a folder");
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    ensure!(folder.is_dir(), "there is no folder {} to put it into", folder.display());
+    if !is_there(path) {
+        return Ok(path.to_path_buf());
+    }
+    let place = path.canonicalize().context("it is a link that leads nowhere")?;
+    ensure!(place.is_file(), "it is not a regular file");
+    Ok(place)
 }
 
 /// Writes rows as CSV, their fields as columns.
@@ -45,7 +73,7 @@ pub fn write_csv<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
 pub fn read_file(path: &Path) -> Result<Vec<u8>> {
     let message = || format!("cannot read {}", path.display());
     // Asked before it is opened: opening a pipe waits for whoever writes to it.
-    let is_file = std::fs::metadata(path).with_context(message)?.is_file();
+    let is_file = fs::metadata(path).with_context(message)?.is_file();
     ensure!(is_file, "{}: it is not a regular file", message());
     let mut bytes = vec![];
     let mut file = File::open(path).with_context(message)?.take(LARGEST + 1);
@@ -65,7 +93,8 @@ pub fn is_there(path: &Path) -> bool {
 /// When it is longer than 16,000 bytes or holds a control character.
 pub fn check_text(text: &str) -> Result<()> {
     ensure!(text.len() <= LONGEST, "a text of {} bytes, more than {LONGEST}", text.len());
-    ensure!(!text.contains(char::is_control), "a control character in {text:?}");
+    let beginning: String = text.chars().take(60).collect();
+    ensure!(!text.contains(char::is_control), "a control character in {beginning:?}");
     Ok(())
 }
 

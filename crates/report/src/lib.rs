@@ -20,14 +20,14 @@ pub use charts::{Chart, Dot, DotChart, DotSet, HeatMap, LineChart, Role, Scale, 
 pub use compare::{Difference, compare_runs, compare_settings, difference_chart, left_out};
 pub use components::{Components, components};
 pub use files::{
-    check_text, is_there, read_csv, read_file, read_json, unknown_columns, write_atomically, write_csv,
-    write_json,
+    check_text, create_dir, is_there, read_csv, read_file, read_json, unknown_columns, write_atomically,
+    write_csv, write_json,
 };
 pub use grid::{Picture, labelled_rows, picture_grid};
 pub use page::write_page;
 pub use plots::{
-    RunChart, draw_charts, draw_samples, fid_by_rho, fid_by_sampler, read_curves, run_charts, save_curves,
-    save_training,
+    RunChart, draw_charts, draw_samples, fid_by_rho, fid_by_sampler, label_among, read_curves, run_charts,
+    save_curves, save_training,
 };
 pub use record::{OtherModel, Resamples, RunRecord, SCHEMA_VERSION, SampleRow, Session, TrainRow};
 pub use scored::{AllResamples, RESAMPLES, ScoredRun, check_comparable, resamples_key};

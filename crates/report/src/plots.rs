@@ -203,13 +203,25 @@ pub struct RunChart {
     pub name: String,
     /// The CSV that it is drawn from.
     csv: String,
-    /// It.
-    pub chart: Box<dyn Chart>,
+    chart: Box<dyn Chart>,
 }
 
 impl RunChart {
     fn new(name: &str, csv: &str, chart: impl Chart + 'static) -> Self {
         Self { name: name.to_string(), csv: format!("{csv}.csv"), chart: Box::new(chart) }
+    }
+
+    /// What stands above it.
+    pub fn title(&self) -> &str {
+        self.chart.title()
+    }
+
+    /// It as an SVG document; an error names its CSV in the run's folder `run`.
+    ///
+    /// # Errors
+    /// When the CSV has nothing that can be drawn.
+    pub fn svg(&self, run: &Path) -> Result<String> {
+        self.chart.svg().with_context(|| cannot_draw(&run.join(&self.csv)))
     }
 
     fn save(&self, run: &Path) -> Result<PathBuf> {
@@ -279,7 +291,7 @@ fn by_sweep(rows: &[SampleRow]) -> (Vec<&SampleRow>, Vec<&SampleRow>) {
 }
 
 /// A setting's `label`, and its number of samples `n` where this is not the `usual` one.
-pub(crate) fn label_among(label: &str, n: usize, usual: usize) -> String {
+pub fn label_among(label: &str, n: usize, usual: usize) -> String {
     match n == usual {
         true => label.to_string(),
         false => format!("{label}, {n} samples"),

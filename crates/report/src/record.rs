@@ -9,8 +9,9 @@ use std::path::Path;
 /// The version of run.json and of the CSVs beside it that this program writes; it reads older ones too. 2 added the
 /// columns of samples.csv behind `variant`, `role` and `std_err` of the charts' CSVs, and rows of more than one seed. 3
 /// added `resumed` and `models` of run.json. 4 added the columns `setting` and `label`. 5 called `kid_std_err`
-/// `kid_subsets_std_err`, since it is not what other samples would change, and added `kid_bootstrap_std_err` and resamples.json.
-pub const SCHEMA_VERSION: u32 = 5;
+/// `kid_subsets_std_err`, since it is not what other samples would change, and added `kid_bootstrap_std_err` and resamples.json. 6
+/// added the option `fid_every` and fid_by_epoch.csv.
+pub const SCHEMA_VERSION: u32 = 6;
 
 /// The largest figure: sums of its squares are still numbers.
 const LARGEST: f64 = 1e100;
@@ -268,7 +269,7 @@ impl RunRecord {
             path.display(),
             record.schema_version
         );
-        for text in [&record.experiment, &record.run, &record.git_revision] {
+        for text in [&record.experiment, &record.run, &record.git_revision, &record.started] {
             check_text(text).with_context(|| format!("{} is damaged", path.display()))?;
         }
         Ok(record)

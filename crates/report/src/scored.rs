@@ -53,26 +53,39 @@ impl ScoredRun {
     /// As [`ScoredRun::read`], and when a folder is given twice.
     pub fn read_all(folders: &[PathBuf]) -> Result<Vec<Self>> {
         let mut runs: Vec<Self> = folders.iter().map(|folder| Self::read(folder)).collect::<Result<_>>()?;
-        let paths: Vec<PathBuf> =
-            folders.iter().map(|folder| folder.canonicalize()).collect::<Result<_, _>>()?;
-        let mut seen = HashSet::new();
-        for (folder, path) in folders.iter().zip(&paths) {
-            ensure!(seen.insert(path), "{} is given twice", folder.display());
-        }
         let names: Vec<String> = runs.iter().map(Self::name).collect();
-        for i in 0..runs.len() {
-            let alike: Vec<&PathBuf> =
-                (0..runs.len()).filter(|&j| names[j] == names[i]).map(|j| &paths[j]).collect();
-            runs[i].place = (alike.len() > 1).then(|| differing_part(&paths[i], &alike));
+        for (run, place) in runs.iter_mut().zip(places(folders, &names)?) {
+            run.place = place;
         }
         Ok(runs)
     }
 
     /// What charts and tables call it: experiment and run, and where several have these, where it is.
     pub fn name(&self) -> String {
-        let place = self.place.as_ref().map_or_else(String::new, |place| format!(" ({place})"));
-        format!("{}/{}{place}", self.record.experiment, self.record.run)
+        named(&self.record, self.place.as_deref())
     }
+}
+
+/// A run's experiment and name, and where it is where others have these.
+pub(crate) fn named(record: &RunRecord, place: Option<&str>) -> String {
+    let place = place.map_or_else(String::new, |place| format!(" ({place})"));
+    format!("{}/{}{place}", record.experiment, record.run)
+}
+
+/// What tells each of `folders` from others with the same of `names`; an error where one is given twice.
+pub(crate) fn places(folders: &[PathBuf], names: &[String]) -> Result<Vec<Option<String>>> {
+    let mut paths: Vec<PathBuf> = vec![];
+    for folder in folders {
+        let path = folder.canonicalize().with_context(|| format!("{} is not there", folder.display()))?;
+        ensure!(!paths.contains(&path), "{} is given twice", folder.display());
+        paths.push(path);
+    }
+    let place = |i: usize| {
+        let alike: Vec<&PathBuf> =
+            (0..names.len()).filter(|&j| names[j] == names[i]).map(|j| &paths[j]).collect();
+        (alike.len() > 1).then(|| differing_part(&paths[i], &alike))
+    };
+    Ok((0..folders.len()).map(place).collect())
 }
 
 /// The shortest part of `path`, from its end, in which it differs from each other one of `paths`, less what all of them end with.

@@ -1,6 +1,6 @@
 //! Event files of TensorBoard.
 
-use crate::files::read_file;
+use crate::files::{create_dir, read_file};
 use anyhow::{Context, Result, ensure};
 use prost::Message;
 use std::collections::BTreeMap;
@@ -86,32 +86,38 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// A new file in `folder`, behind those of earlier sessions. What these wrote at `step` and after it has not happened:
-    /// TensorBoard leaves it out.
+    /// A new file in `folder`, which is made, and the folder around it, behind those of earlier sessions. What these wrote at `step` and
+    /// after it has not happened: Python's reader leaves it out, and TensorBoard's page as soon as something is written there again.
     ///
     /// # Errors
     /// When the folder or the file cannot be made or written.
     pub fn begin(folder: &Path, step: usize) -> Result<Self> {
-        let unwritable = || format!("cannot write to {}", folder.display());
-        fs::create_dir_all(folder).with_context(unwritable)?;
-        let earlier = sessions(folder)?.len();
+        // No further: a run's folder that was deleted meanwhile is not made again.
+        folder.parent().map_or(Ok(()), create_dir)?;
+        create_dir(folder)?;
+        let number = |path: &PathBuf| path.extension()?.to_str()?.parse::<u64>().ok();
+        let last = sessions(folder)?.iter().filter_map(number).max();
         // The number alone orders them: a clock may be put back.
-        let path = folder.join(format!("{NAME}.{earlier:04}"));
+        let path = folder.join(format!("{NAME}.{:04}", last.map_or(0, |last| last + 1)));
         let file = File::create_new(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut events = Self { path, file };
         events.write(0, What::FileVersion("brain.Event:2".into()))?;
-        if earlier > 0 {
+        if last.is_some() {
             events.write(step, What::SessionLog(SessionLog { status: START }))?;
         }
         Ok(events)
     }
 
-    /// A figure at a step; it is kept in f32.
+    /// Figures at a step, each under its tag, in one record; they are kept in f32.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn scalar(&mut self, tag: &str, step: usize, value: f64) -> Result<()> {
-        self.summary(tag, step, Figure::SimpleValue(value as f32))
+    pub fn scalars(&mut self, step: usize, figures: &[(&str, f64)]) -> Result<()> {
+        let value = |&(tag, value): &(&str, f64)| Value {
+            tag: tag.to_string(),
+            value: Some(Figure::SimpleValue(value as f32)),
+        };
+        self.write(step, What::Summary(Summary { value: figures.iter().map(value).collect() }))
     }
 
     /// A PNG file's picture at a step.
@@ -124,21 +130,36 @@ impl EventFile {
         let colorspace = header.info().color_type.samples() as i32;
         let (height, width) = (height as i32, width as i32);
         let image = Image { height, width, colorspace, encoded_image_string: picture };
-        self.summary(tag, step, Figure::Image(image))
-    }
-
-    fn summary(&mut self, tag: &str, step: usize, figure: Figure) -> Result<()> {
-        let value = Value { tag: tag.to_string(), value: Some(figure) };
+        let value = Value { tag: tag.to_string(), value: Some(Figure::Image(image)) };
         self.write(step, What::Summary(Summary { value: vec![value] }))
     }
 
-    /// Appends a record (tensorflow/core/lib/io/record_writer.h), in one piece: a process that is killed leaves whole ones, but
+    /// Has the system write it to the disk: it is not behind a checkpoint that is there.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().with_context(|| self.unwritable())
+    }
+
+    fn unwritable(&self) -> String {
+        format!("cannot write {}", self.path.display())
+    }
+
+    /// Appends a record, in one piece: a process that is killed leaves whole ones, but
     /// for the last.
     fn write(&mut self, step: usize, what: What) -> Result<()> {
-        let event = Event { wall_time: now(), step: step as i64, what: Some(what) }.encode_to_vec();
+        let event = Event { wall_time: now(), step: step as i64, what: Some(what) };
+        self.file.write_all(&event.record()).with_context(|| self.unwritable())
+    }
+}
+
+impl Event {
+    /// It as it stands in a file (tensorflow/core/lib/io/record_writer.h).
+    fn record(&self) -> Vec<u8> {
+        let event = self.encode_to_vec();
         let length = (event.len() as u64).to_le_bytes();
-        let record = [&length, &checksum(&length)[..], &event, &checksum(&event)].concat();
-        self.file.write_all(&record).with_context(|| format!("cannot write {}", self.path.display()))
+        [&length, &checksum(&length)[..], &event, &checksum(&event)].concat()
     }
 }
 
@@ -217,14 +238,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_what_tensorflow_writes() -> Result<()> {
-        let folder = tempfile::tempdir()?;
-        let file = EventFile::begin(folder.path(), 0)?;
-        let bytes = fs::read(&file.path)?;
-        // 24 bytes: 09 and the time, 1a and the version's text; the length's checksum is what TensorFlow writes for 24.
-        assert_eq!(bytes[..8], 24u64.to_le_bytes());
-        assert_eq!(bytes[8..12], [0xa3, 0x7f, 0x4b, 0x22]);
-        assert_eq!(&bytes[21..36], b"\x1a\x0dbrain.Event:2");
+    fn records_are_what_tensorboard_writes() -> Result<()> {
+        // Made by tests/fixtures/tensorboard/make.py.
+        const THEIRS: &[u8] = include_bytes!("../../../tests/fixtures/tensorboard/events.out.tfevents.0000");
+        let figure = |tag: &str, value| Value { tag: tag.into(), value: Some(value) };
+        let (_, image) = THEIRS.split_at(THEIRS.len() - 4 - 67);
+        let encoded_image_string = image[..67].to_vec();
+        let image = Image { height: 1, width: 1, colorspace: 1, encoded_image_string };
+        let scalars =
+            vec![figure("loss/train", Figure::SimpleValue(0.25)), figure("lr", Figure::SimpleValue(1e-3))];
+        let pictures = vec![figure("samples", Figure::Image(image))];
+        let events = [
+            (1.5, 0, What::FileVersion("brain.Event:2".into())),
+            (2.5, 7, What::SessionLog(SessionLog { status: START })),
+            (3.5, 300, What::Summary(Summary { value: scalars })),
+            (4.5, 300, What::Summary(Summary { value: pictures })),
+        ];
+        let ours = events.map(|(wall_time, step, what)| Event { wall_time, step, what: Some(what) }.record());
+        assert_eq!(ours.concat(), THEIRS);
         Ok(())
     }
 
@@ -232,10 +263,10 @@ mod tests {
     fn a_later_session_takes_back_what_has_not_happened() -> Result<()> {
         let folder = tempfile::tempdir()?;
         let mut first = EventFile::begin(folder.path(), 0)?;
-        (0..5).try_for_each(|step| first.scalar("loss", step, step as f64))?;
+        (0..5).try_for_each(|step| first.scalars(step, &[("loss", step as f64)]))?;
         let mut second = EventFile::begin(folder.path(), 3)?;
-        second.scalar("loss", 3, 30.0)?;
-        second.scalar("fid/heun steps=18", 1, 0.1)?;
+        second.scalars(3, &[("loss", 30.0)])?;
+        second.scalars(1, &[("fid/heun steps=18", 0.1)])?;
         let shown = || read_scalars(folder.path());
         let loss = vec![(0, 0.0), (1, 1.0), (2, 2.0), (3, 30.0)];
         let expected = |loss| [("fid/heun steps=18".into(), vec![(1, 0.1)]), ("loss".into(), loss)].into();
@@ -245,7 +276,7 @@ mod tests {
         let bytes = fs::read(&first.path)?;
         fs::write(&first.path, &bytes[..bytes.len() - 3])?;
         fs::write(&second.path, &fs::read(&second.path)?[..100])?;
-        EventFile::begin(folder.path(), 1)?.scalar("loss", 1, 10.0)?;
+        EventFile::begin(folder.path(), 1)?.scalars(1, &[("loss", 10.0)])?;
         assert_eq!(shown()?["loss"], [(0, 0.0), (1, 10.0)]);
 
         // A record that is whole and wrong is told of.

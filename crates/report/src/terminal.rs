@@ -1,4 +1,4 @@
-//! What every program here does on a terminal: short help, completions for shells, lines, and how it ends.
+//! What the experiments, `elucidate` and `sweep` do alike on a terminal: short help, completions for shells, lines, and how they end.
 
 use anyhow::{Context, Result};
 use clap::builder::{Resettable, ValueParser};
@@ -17,18 +17,22 @@ pub fn arguments(command: Command) -> ArgMatches {
         Arg::new("help")
             .short('h')
             .long("help")
+            .global(true)
             .action(ArgAction::HelpShort)
             .value_parser(ValueParser::bool())
             .help_heading(Resettable::Reset)
             .help("Print this"),
     );
-    if let Ok(shell) = std::env::var(COMPLETE) {
+    // As clap_complete has it: empty or 0 is no shell. Where there are arguments, a program is to run.
+    let shell = std::env::var(COMPLETE).ok().filter(|shell| !["", "0"].contains(&shell.as_str()));
+    if let Some(shell) = shell.filter(|_| std::env::args_os().len() == 1) {
         match shell.parse::<Shell>() {
             Ok(shell) => {
                 let name = command.get_name().to_string();
                 let mut script = vec![];
                 clap_complete::generate(shell, &mut command, name, &mut script);
-                let written = io::stdout().write_all(&script);
+                let written = say(&String::from_utf8_lossy(&script));
+                written.as_ref().err().iter().for_each(|error| say_aside(&format!("error: {error:#}")));
                 std::process::exit(i32::from(written.is_err()));
             }
             Err(_) => {

@@ -238,9 +238,16 @@ fn names_that_look_like_paths_lead_nowhere() -> Result<()> {
     assert_eq!(files(dir.path())?, ["out", "results", "twin"]);
     assert_eq!(files(&dir.path().join("results"))?, ["experiment"]);
     assert_eq!(files(&dir.path().join("results/experiment"))?, ["run"]);
-    assert_eq!(files(&out)?, ["comparison.csv", "comparison.png", "rho.png", "samplers.png"]);
-    let charts = ["classes.png", "fid_by_rho.png", "fid_by_sampler.png", "run.json", "samples.csv"];
-    assert_eq!(files(&run)?, [&charts[..], &["sampling_sigma.csv", "sampling_sigma.png"]].concat());
+    assert_eq!(
+        files(&out)?,
+        ["comparison.csv", "comparison.png", "comparison.svg", "rho.png", "samplers.png"]
+    );
+    let charts = ["classes", "fid_by_rho", "fid_by_sampler", "sampling_sigma"];
+    let mut expected: Vec<String> =
+        charts.iter().flat_map(|name| [format!("{name}.png"), format!("{name}.svg")]).collect();
+    expected.extend(["run.json", "samples.csv", "sampling_sigma.csv"].map(String::from));
+    expected.sort();
+    assert_eq!(files(&run)?, expected);
     Ok(())
 }
 

@@ -6,6 +6,6 @@ pub mod model_card;
 pub mod nearest;
 pub mod one_setting;
 pub mod pictures;
+pub(crate) mod preview;
 pub mod score;
-pub(crate) mod watch;
 mod yardsticks;

@@ -17,7 +17,7 @@ use elucidate_metrics::{
 };
 use elucidate_report::{
     AllResamples, EventFile, Figure, Resamples, SampleRow, ScoredRun, Series, Summary, draw_samples,
-    read_curves, resamples_key, save_curves, unknown_columns, write_atomically, write_csv,
+    label_among, read_curves, resamples_key, save_curves, unknown_columns, write_atomically, write_csv,
 };
 use rand::seq::index;
 use std::collections::BTreeMap;
@@ -80,6 +80,14 @@ impl Scorer {
     /// When there are too few images, or their features are not finite.
     pub fn distances(&self, images: &Tensor, seed: u64) -> Result<Distances> {
         self.distances_of(&self.classifier.features(images)?, seed)
+    }
+
+    /// FID alone of `images` (n, 1, 32, 32) in [−1, 1], at least 2.
+    ///
+    /// # Errors
+    /// When their features are not finite.
+    pub fn fid(&self, images: &Tensor) -> Result<f64> {
+        Ok(self.reference.fid(&Moments::of(&self.classifier.features(images)?))?)
     }
 
     /// What it does to the floor that the classifier has seen the training images: FID of images `training`, and of as many of one
@@ -160,7 +168,7 @@ impl Table {
         let mut table = Self { scorer, sigma_data, rows, resamples, fid_by_n, events };
         if run.is_resumed() {
             table.take_over(run)?;
-            table.rows.iter().try_for_each(|row| tell(&mut table.events, run, row))?;
+            table.rows.iter().try_for_each(|row| log_scores(&mut table.events, run, row))?;
         }
         run.phase("floor and yardsticks", |run| {
             let (n, seed) = (run.settings.scoring.samples, run.settings.seed);
@@ -332,7 +340,7 @@ impl Table {
             &run.folder.path(elucidate_report::RESAMPLES),
             &serde_json::to_vec(&self.resamples)?,
         )?;
-        tell(&mut self.events, run, &row)?;
+        log_scores(&mut self.events, run, &row)?;
         self.rows.push(row);
         write_csv(&run.folder.path(TABLE), &self.rows)
     }
@@ -373,11 +381,10 @@ impl Table {
 }
 
 /// Writes a row's figures into the event file: each setting has its curve, over seeds.
-fn tell(events: &mut EventFile, run: &Run, row: &SampleRow) -> Result<()> {
-    let usual = row.n == run.settings.scoring.samples;
-    let setting = if usual { row.label() } else { format!("{}, {} samples", row.label(), row.n) };
-    events.scalar(&format!("fid/{setting}"), row.seed as usize, row.fid)?;
-    events.scalar(&format!("kid/{setting}"), row.seed as usize, row.kid)
+fn log_scores(events: &mut EventFile, run: &Run, row: &SampleRow) -> Result<()> {
+    let setting = label_among(&row.label(), row.n, run.settings.scoring.samples);
+    let (fid, kid) = (format!("fid/{setting}"), format!("kid/{setting}"));
+    events.scalars(row.seed as usize, &[(&fid, row.fid), (&kid, row.kid)])
 }
 
 /// What an error in sampling is about: the setting, and where its model comes from.

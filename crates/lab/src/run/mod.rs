@@ -96,7 +96,7 @@ impl RunFolder {
 
     /// Deletes what was being written when the run was killed.
     fn delete_unfinished(&self) -> Result<()> {
-        for folder in ["", "checkpoint", "model", "samples"].map(|name| self.path(name)) {
+        for folder in ["", "checkpoint", "model", "samples", "samples_by_epoch"].map(|name| self.path(name)) {
             if folder.is_dir() {
                 delete_unfinished(&folder).with_context(|| unwritable(&folder))?;
             }

@@ -136,7 +136,8 @@ filled_in_by_presets! {
     #[serde(default)]
     fid_infinity: bool,
 
-    /// While training, measure FID of 512 samples every N epochs, by Heun's method with 10 steps [default: 0, never]
+    /// While training, measure FID of 512 samples every N epochs, by Heun's method with 10 steps, of smoke 3
+    /// [default: 0, never]
     #[arg(value_name = "N", allow_negative_numbers = true)]
     #[serde(default)]
     fid_every: usize,

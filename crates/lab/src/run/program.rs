@@ -8,8 +8,8 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Parser};
 use elucidate_report::RunRecord;
-use elucidate_report::terminal::{arguments, say_aside};
-use std::io::{self, Write};
+use elucidate_report::terminal::{arguments, say, say_aside};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -54,9 +54,12 @@ pub fn main<O: CommandLine>(revision: &'static str, run: impl FnOnce(&O) -> Resu
     let result = options::<O>().and_then(|options| options.as_ref().map_or(Ok(()), run));
     let Err(error) = result else { return ExitCode::SUCCESS };
     if let Some(DryRun(options)) = error.downcast_ref() {
-        return match writeln!(io::stdout(), "{options}") {
+        return match say(options) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
+            Err(error) => {
+                say_aside(&format!("error: {error:#}"));
+                ExitCode::FAILURE
+            }
         };
     }
     let (word, code) = match interrupted(&error) {

@@ -1,6 +1,6 @@
 //! A run's model folder, and models that were trained before.
 
-use crate::evaluate::watch::Watch;
+use crate::evaluate::preview::Preview;
 use crate::run::Run;
 use crate::run::options::{Preset, RunOptions, Settings};
 use crate::train::objective::Objective;
@@ -128,14 +128,14 @@ fn trained(run: &mut Run, config: &UNet2DConfig, objective: &Objective) -> Resul
     info!("{} parameters", params.count());
     let device = run.device.clone();
     let model = |weights: &Tensors| UNet2DModel::new(config, frozen(weights, &device));
-    let mut watch = Watch::new(run, objective)?;
+    let mut preview = Preview::new(run, objective)?;
     let mut weights = train(
         run,
         &params,
         Recipe::default(),
         |shard| objective.training_loss(&networks, shard),
         |weights| objective.test_loss(&model(weights)?),
-        |epoch, weights, events| watch.look(epoch, &objective.denoiser(&model(weights)?), events),
+        |epoch, weights, events| preview.after_epoch(epoch, &objective.denoiser(&model(weights)?), events),
     )?;
     weights.retain(|name, _| !name.starts_with(Uncertainty::PREFIX));
     Ok(weights)

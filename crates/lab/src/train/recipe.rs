@@ -39,8 +39,8 @@ impl Recipe {
 }
 
 /// Trains `params` by the run's settings, from the run's last checkpoint where it has one, and returns the average of the
-/// weights. `loss` is a shard's mean loss; `test_loss` what train.csv shows of the average; `look` is shown each epoch's average, and
-/// writes what it sees into the event file.
+/// weights. `loss` is a shard's mean loss; `test_loss` what train.csv shows of the average; `after_epoch` is given each epoch's average
+/// and the event file.
 ///
 /// # Errors
 /// When the loss is not finite, a file cannot be written or gone on from, or the run was asked to stop.
@@ -50,7 +50,7 @@ pub fn train(
     recipe: Recipe,
     loss: impl Fn(&Shard) -> candle_core::Result<Tensor> + Sync,
     test_loss: impl FnMut(&Tensors) -> candle_core::Result<f64>,
-    look: impl FnMut(&EpochRecord, &Tensors, &mut EventFile) -> Result<()>,
+    after_epoch: impl FnMut(&EpochRecord, &Tensors, &mut EventFile) -> Result<()>,
 ) -> Result<Tensors> {
     let settings = &run.settings;
     let whole_batches = recipe.whole_batches || !run.device.is_cpu();
@@ -73,62 +73,64 @@ pub fn train(
     let trainer = Trainer::new(params, options, &run.streams, settings.training.train_images, checkpoints)?;
     let mut trainer = trainer.resume(&run.device)?;
     let events = run.folder.path(format!("tensorboard/training{suffix}"));
-    let mut told = Told {
+    let mut logger = Logger {
         run,
         name: recipe.name,
         progress: bar("training", steps as u64),
         events: EventFile::begin(&events, trainer.steps())?,
         every: steps.div_ceil(MOST_POINTS),
-        look,
+        after_epoch,
     };
     if trainer.steps() > 0 {
         info!("going on after step {} of {steps}", trainer.steps());
-        // It may have been killed between the checkpoint and what is told of the epoch.
-        told.epoch(trainer.history(), trainer.steps(), trainer.average())?;
+        // It may have been killed between the checkpoint and what is logged of the epoch.
+        logger.epoch(trainer.history(), trainer.steps(), trainer.average())?;
     }
     let weights = trainer.run(loss, test_loss, |event| {
         match event {
-            Event::Step(step) => told.step(&step)?,
+            Event::Step(step) => logger.step(&step)?,
             Event::Epoch { history, average } => {
                 if let Some(last) = history.last() {
                     info!(
                         "epoch {}: training loss {:.4}, test loss {:.4}, {:.0} images/s",
                         last.epoch, last.train_loss, last.test_loss, last.images_per_second
                     );
-                    told.epoch(history, last.step, average)?;
+                    logger.epoch(history, last.step, average)?;
                 }
             }
         }
         Ok(interrupt::check()?)
     })?;
-    told.progress.finish_and_clear();
+    logger.progress.finish_and_clear();
     Ok(weights)
 }
 
 /// Points of a curve that TensorBoard shows at most: of more it draws lots.
 const MOST_POINTS: usize = 1000;
 
-/// Who is told of a training's progress.
-struct Told<'a, L> {
+/// Logs a training's progress: on the terminal, in train.csv, in the event file.
+struct Logger<'a, F> {
     run: &'a Run,
     name: &'static str,
     progress: ProgressBar,
     events: EventFile,
     /// Steps between the points of curves.
     every: usize,
-    look: L,
+    after_epoch: F,
 }
 
-impl<L: FnMut(&EpochRecord, &Tensors, &mut EventFile) -> Result<()>> Told<'_, L> {
+impl<F: FnMut(&EpochRecord, &Tensors, &mut EventFile) -> Result<()>> Logger<'_, F> {
     fn step(&mut self, step: &StepRecord) -> Result<()> {
         self.progress.set_position(step.step as u64);
         self.progress.set_message(format!("loss {:.4}, {:.0} images/s,", step.loss, step.images_per_second));
         if step.step.is_multiple_of(self.every) {
             // The loss is that of the weights before the step.
             let before = step.step - 1;
-            self.events.scalar("loss/batch", before, step.loss)?;
-            self.events.scalar("lr", before, step.lr)?;
-            self.events.scalar("images_per_second", before, step.images_per_second)?;
+            let rate = step.images_per_second;
+            self.events.scalars(
+                before,
+                &[("loss/batch", step.loss), ("lr", step.lr), ("images_per_second", rate)],
+            )?;
         }
         // A line now and then for those who have no terminal.
         if step.step.is_multiple_of(250) {
@@ -146,13 +148,13 @@ impl<L: FnMut(&EpochRecord, &Tensors, &mut EventFile) -> Result<()>> Told<'_, L>
         Ok(())
     }
 
-    /// Writes the epochs down, and looks at the last where it ends at `steps`.
+    /// Writes the epochs down, and what belongs to the last where it ends at `steps`.
     fn epoch(&mut self, history: &[EpochRecord], steps: usize, average: &Tensors) -> Result<()> {
         write_history(self.run, self.name, history)?;
         let Some(last) = history.last().filter(|last| last.step == steps) else { return Ok(()) };
-        self.events.scalar("loss/train", steps, last.train_loss)?;
-        self.events.scalar("loss/test", steps, last.test_loss)?;
-        (self.look)(last, average, &mut self.events)
+        self.events.scalars(steps, &[("loss/train", last.train_loss), ("loss/test", last.test_loss)])?;
+        (self.after_epoch)(last, average, &mut self.events)?;
+        self.events.sync()
     }
 }
 

@@ -6,12 +6,12 @@ use crate::charts::{LineChart, Series};
 use crate::files::{is_there, read_csv, write_atomically};
 use crate::plots::{fid_by_rho, fid_by_sampler};
 use crate::record::TrainRow;
-use crate::scored::{ScoredRun, check_comparable};
-use anyhow::{Context, Result, ensure};
+use crate::scored::{ScoredRun, check_comparable, places};
+use anyhow::Result;
 use minijinja::Environment;
 use minijinja::value::Serde;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use view::{Drawn, RunView, drawn};
 
@@ -26,8 +26,8 @@ struct Page {
     options_that_differ: Vec<(String, Vec<String>)>,
     /// Charts of several runs together.
     together: Vec<Drawn>,
-    /// Why some of these are missing.
-    not_together: Option<String>,
+    /// Why some of these are missing, a sentence each.
+    not_together: Vec<String>,
     /// Of several runs, each setting's first samples: its label, and the picture of each run that has one.
     samples: Vec<(String, Vec<Option<view::Samples>>)>,
 }
@@ -49,14 +49,13 @@ fn html(page: &Page) -> Result<String> {
 }
 
 fn page(folders: &[PathBuf]) -> Result<Page> {
-    let mut seen = HashSet::new();
-    for folder in folders {
-        let path = folder.canonicalize().with_context(|| format!("{} is not there", folder.display()))?;
-        ensure!(seen.insert(path), "{} is given twice", folder.display());
+    let mut runs = folders.iter().map(|folder| RunView::read(folder)).collect::<Result<Vec<_>>>()?;
+    let names: Vec<String> = runs.iter().map(|run| run.name.clone()).collect();
+    for (run, place) in runs.iter_mut().zip(places(folders, &names)?) {
+        run.name += &place.map_or_else(String::new, |place| format!(" ({place})"));
     }
-    let runs = folders.iter().map(|folder| RunView::read(folder)).collect::<Result<Vec<_>>>()?;
     let several = runs.len() > 1;
-    let (together, not_together) = if several { together(folders)? } else { (vec![], None) };
+    let (together, not_together) = if several { together(folders, &runs)? } else { (vec![], vec![]) };
     Ok(Page {
         title: runs.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", "),
         options_that_differ: if several { options_that_differ(&runs) } else { vec![] },
@@ -92,33 +91,42 @@ fn samples_by_setting(runs: &[RunView]) -> Vec<(String, Vec<Option<view::Samples
         .collect()
 }
 
-/// Charts of several runs together, and why those of their samples are missing, where they are.
-fn together(folders: &[PathBuf]) -> Result<(Vec<Drawn>, Option<String>)> {
-    let mut charts = vec![];
-    charts.extend(losses(folders)?.map(|chart| drawn(&chart)).transpose()?);
+/// Charts of several runs together, and why some are missing.
+fn together(folders: &[PathBuf], runs: &[RunView]) -> Result<(Vec<Drawn>, Vec<String>)> {
+    let (mut charts, mut missing) = (vec![], vec![]);
+    match runs.iter().all(|run| run.experiment == runs[0].experiment) {
+        true => charts.extend(losses(folders, runs)?.map(|chart| drawn(&chart)).transpose()?),
+        false => {
+            missing.push("Their losses are not of one experiment, so they are not in one chart.".to_string())
+        }
+    }
     let scored: Vec<PathBuf> =
         folders.iter().filter(|folder| is_there(&folder.join("samples.csv"))).cloned().collect();
     if scored.len() < 2 {
-        return Ok((charts, None));
+        return Ok((charts, missing));
     }
     let scored = ScoredRun::read_all(&scored)?;
-    if let Err(unlike) = check_comparable(&scored) {
-        return Ok((charts, Some(format!("{unlike:#}"))));
+    match check_comparable(&scored) {
+        Ok(()) => {
+            charts.extend(fid_by_sampler(&scored).map(|chart| drawn(&chart)).transpose()?);
+            charts.extend(fid_by_rho(&scored).map(|chart| drawn(&chart)).transpose()?);
+        }
+        Err(unlike) => missing.push(format!("Their samples cannot be compared: {unlike:#}.")),
     }
-    charts.extend(fid_by_sampler(&scored).map(|chart| drawn(&chart)).transpose()?);
-    charts.extend(fid_by_rho(&scored).map(|chart| drawn(&chart)).transpose()?);
-    Ok((charts, None))
+    Ok((charts, missing))
 }
 
 /// The test loss of every run that trained.
-fn losses(folders: &[PathBuf]) -> Result<Option<LineChart>> {
+fn losses(folders: &[PathBuf], runs: &[RunView]) -> Result<Option<LineChart>> {
     let mut series = vec![];
-    for folder in folders {
+    for (folder, run) in folders.iter().zip(runs) {
         let table = folder.join("train.csv");
         if is_there(&table) {
-            let points =
-                read_csv::<TrainRow>(&table)?.iter().map(|row| (row.images as f64, row.test_loss)).collect();
-            series.push(Series::line(view::name(folder)?, points));
+            let rows = read_csv::<TrainRow>(&table)?;
+            series.push(Series::line(
+                &run.name,
+                rows.iter().map(|row| (row.images as f64, row.test_loss)).collect(),
+            ));
         }
     }
     let title = "Loss on the test images";

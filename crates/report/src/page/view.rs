@@ -4,7 +4,7 @@ use crate::charts::Chart;
 use crate::files::{is_there, read_csv, read_file};
 use crate::plots::run_charts;
 use crate::record::{RunRecord, SampleRow, TrainRow};
-use crate::scored::ScoredRun;
+use crate::scored::{ScoredRun, named};
 use crate::setting::labels;
 use crate::summary::{Figure, Summary};
 use anyhow::{Context, Result};
@@ -13,8 +13,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
+
+/// The state of a run that somebody writes.
+const UNDER_WAY: &str = "under way: this is how far it is";
 
 /// A chart as SVG, with its title as the text for those who do not see it.
 #[derive(Debug, Clone, Serialize)]
@@ -59,6 +63,7 @@ struct Scored {
 #[derive(Debug, Serialize)]
 pub(crate) struct RunView {
     pub(crate) name: String,
+    pub(crate) experiment: String,
     state: String,
     is_finished: bool,
     /// What was run: a name and a value each.
@@ -77,14 +82,8 @@ pub(crate) struct RunView {
     table: Vec<Scored>,
 }
 
-/// `experiment/run` of a run's folder.
-pub(crate) fn name(folder: &Path) -> Result<String> {
-    let record = RunRecord::read(folder)?;
-    Ok(format!("{}/{}", record.experiment, record.run))
-}
-
 /// A chart as it stands in the page.
-pub(crate) fn drawn(chart: &(impl Chart + ?Sized)) -> Result<Drawn> {
+pub(crate) fn drawn(chart: &impl Chart) -> Result<Drawn> {
     Ok(Drawn { title: chart.title().to_string(), svg: chart.svg()? })
 }
 
@@ -94,28 +93,34 @@ impl RunView {
     /// # Errors
     /// When it is none, or a file in it is damaged.
     pub(crate) fn read(folder: &Path) -> Result<Self> {
-        let record = RunRecord::read(folder)?;
+        let record =
+            RunRecord::read(folder).with_context(|| format!("{} is not a run's folder", folder.display()))?;
         let rows = match is_there(&folder.join("samples.csv")) {
             true => ScoredRun::read(folder)?.rows,
             false => vec![],
         };
         let charts = run_charts(folder)?;
-        let samples = samples(folder, &rows)?;
-        // What is here already: charts as SVG, and the settings' samples.
-        let mut shown: HashSet<String> = charts.iter().map(|chart| format!("{}.png", chart.name)).collect();
-        shown.extend(rows.iter().map(|row| samples_file(&row.label())));
+        // What is shown elsewhere: charts as SVG, and the settings' samples.
+        let mut shown: HashSet<OsString> =
+            charts.iter().map(|chart| format!("{}.png", chart.name).into()).collect();
+        let samples = samples(folder, &rows, &mut shown)?;
+        let state = state(folder, &record);
         let number =
             |digits: usize| move |(name, value): (&String, &f64)| (name.clone(), format!("{value:.digits$}"));
         Ok(Self {
-            name: format!("{}/{}", record.experiment, record.run),
-            state: state(folder, &record),
+            name: named(&record, None),
+            experiment: record.experiment.clone(),
+            again: again(folder, &record, &state),
+            state,
             is_finished: record.finished.is_some(),
             facts: facts(folder, &record)?,
             options: options(&record.options),
-            again: again(folder, &record),
             figures: record.figures.iter().map(number(4)).collect(),
             seconds: record.seconds.iter().map(number(1)).collect(),
-            charts: charts.iter().map(|chart| drawn(&*chart.chart)).collect::<Result<_>>()?,
+            charts: charts
+                .iter()
+                .map(|chart| Ok(Drawn { title: chart.title().to_string(), svg: chart.svg(folder)? }))
+                .collect::<Result<_>>()?,
             by_epoch: pictures(&folder.join("samples_by_epoch"), &HashSet::new())?,
             samples,
             pictures: pictures(folder, &shown)?,
@@ -129,10 +134,13 @@ fn state(folder: &Path, record: &RunRecord) -> String {
     if let Some(finished) = &record.finished {
         return format!("finished {finished}");
     }
-    let lock = File::open(folder.join(".lock"));
-    match lock.map(|lock| lock.try_lock()) {
-        Ok(Err(TryLockError::WouldBlock)) => "under way: this is how far it is".to_string(),
-        _ => "not finished: it was stopped, and --resume goes on with it".to_string(),
+    let lock = folder.join(".lock");
+    // Opening a pipe waits for whoever writes to it.
+    let held = lock.is_file().then(|| File::open(&lock).map(|lock| lock.try_lock_shared()));
+    match held {
+        Some(Ok(Err(TryLockError::WouldBlock))) => UNDER_WAY.to_string(),
+        Some(Ok(Ok(()))) => "not finished: it was stopped, and --resume goes on with it".to_string(),
+        _ => "not finished".to_string(),
     }
 }
 
@@ -189,13 +197,13 @@ fn options(options: &Value) -> BTreeMap<String, String> {
 }
 
 /// Shell commands that go on with a run that was stopped, or do one again: its own command line, but for where it wrote.
-fn again(folder: &Path, record: &RunRecord) -> String {
-    let mut words = record.command_line.iter().map(String::as_str);
-    let program = words.next().unwrap_or("exp");
-    if record.finished.is_none() {
-        return format!("just {program} --resume {}", quoted(&folder.to_string_lossy()));
+fn again(folder: &Path, record: &RunRecord, state: &str) -> String {
+    let recipe = format!("just exp-{}", record.experiment.replace('_', "-"));
+    if record.finished.is_none() && state != UNDER_WAY {
+        return format!("{recipe} --resume {}", quoted(&folder.to_string_lossy()));
     }
-    let mut command = vec!["just".to_string(), program.to_string()];
+    let mut words = record.command_line.iter().skip(1).map(String::as_str);
+    let mut command = vec![recipe];
     while let Some(word) = words.next() {
         match word {
             "--out" => drop(words.next()),
@@ -203,8 +211,12 @@ fn again(folder: &Path, record: &RunRecord) -> String {
             word => command.push(quoted(word)),
         }
     }
-    let revision = record.git_revision.trim_end_matches("-dirty");
-    format!("git checkout {revision}\n{}", command.join(" "))
+    let checkout = match record.git_revision.strip_suffix("-dirty") {
+        _ if record.git_revision == "unknown" => "# The program's revision is not known.".to_string(),
+        Some(commit) => format!("git checkout {}  # Its files differed from this commit.", quoted(commit)),
+        None => format!("git checkout {}", quoted(&record.git_revision)),
+    };
+    format!("{checkout}\n{}", command.join(" "))
 }
 
 /// A word as a shell reads it.
@@ -216,42 +228,50 @@ fn quoted(word: &str) -> String {
     }
 }
 
-/// The file of a setting's first samples.
-fn samples_file(label: &str) -> String {
-    format!("samples_{}.png", label.replace('σ', "sigma").replace(',', "").replace(' ', "_"))
+/// The files that a setting's first samples may be in: as they are called now, in 22_no_t, and as schemas 1 and 2 called them.
+fn samples_files(label: &str) -> [String; 3] {
+    let now = label.replace(' ', "_");
+    let without_marks = now.replace('σ', "sigma").replace(',', "");
+    let older = without_marks.replace("s_churn", "churn").replace('=', "_");
+    [now, without_marks, older].map(|name| format!("samples_{name}.png"))
 }
 
-/// The pictures of the settings that have one.
-fn samples(folder: &Path, rows: &[SampleRow]) -> Result<Vec<Samples>> {
+/// The pictures of the settings that have one; their files' names are added to `shown`.
+fn samples(folder: &Path, rows: &[SampleRow], shown: &mut HashSet<OsString>) -> Result<Vec<Samples>> {
     let mut all: Vec<Samples> = vec![];
     for summary in Summary::all(rows) {
         let label = summary.first().label();
-        let path = folder.join(samples_file(&label));
+        let Some(name) = samples_files(&label).into_iter().find(|name| is_there(&folder.join(name))) else {
+            continue;
+        };
         // Those of the fewer samples that a sweep of ρ draws are not pictured.
-        if is_there(&path) && all.iter().all(|samples| samples.label != label) {
+        if all.iter().all(|samples| samples.label != label) {
             let fid = format!("{:.1}", summary.figure(Figure::Fid));
-            let picture = picture(&path, format!("the first samples of {label}"))?;
+            let picture = picture(&folder.join(&name), format!("the first samples of {label}"))?;
             all.push(Samples { label, fid, picture });
+            shown.insert(name.into());
         }
     }
     Ok(all)
 }
 
 /// The PNGs of a folder in the order of their names, but those in `shown`; none where there is no such folder.
-fn pictures(folder: &Path, shown: &HashSet<String>) -> Result<Vec<Picture>> {
+fn pictures(folder: &Path, shown: &HashSet<OsString>) -> Result<Vec<Picture>> {
     if !folder.is_dir() {
         return Ok(vec![]);
     }
     let mut names = vec![];
     for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
+        let name = entry?.file_name();
         // A name that begins with a dot is that of a file that is being written.
-        if name.ends_with(".png") && !name.starts_with('.') && !shown.contains(&name) {
+        let is_picture =
+            name.as_encoded_bytes().ends_with(b".png") && !name.as_encoded_bytes().starts_with(b".");
+        if is_picture && !shown.contains(&name) {
             names.push(name);
         }
     }
     names.sort();
-    let caption = |name: &str| name.trim_end_matches(".png").replace('_', " ");
+    let caption = |name: &OsString| name.to_string_lossy().trim_end_matches(".png").replace('_', " ");
     names.iter().map(|name| picture(&folder.join(name), caption(name))).collect()
 }
 

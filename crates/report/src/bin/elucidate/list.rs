@@ -7,27 +7,38 @@ use std::path::{Path, PathBuf};
 
 const COLUMNS: [&str; 7] = ["run", "begun", "preset", "parameters", "test loss", "best FID", "of"];
 
-/// A table of `runs` in the order in which they were begun; what is damaged is told of behind it.
-pub fn text(runs: &[PathBuf]) -> String {
-    let mut rows = vec![];
-    let mut faults = vec![];
+/// A table of runs, and what is wrong with those that cannot be read.
+pub struct List {
+    pub table: String,
+    pub faults: Vec<String>,
+}
+
+/// `runs` in the order in which they were begun.
+pub fn of(runs: &[PathBuf]) -> List {
+    let (mut rows, mut faults) = (vec![], vec![]);
     for run in runs {
         match row(run) {
             Ok(row) => rows.push(row),
-            Err(error) => faults.push(format!("{}: {error:#}", run.display())),
+            Err(error) => faults.push(printable(&format!("{}: {error:#}", run.display()))),
         }
     }
-    rows.sort_by(|a, b| a[1].cmp(&b[1]));
+    rows.sort();
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN).set_header(COLUMNS);
-    table.add_rows(&rows);
+    table.add_rows(rows.into_iter().map(|(_, row)| row.map(|cell| printable(&cell))));
     for column in table.column_iter_mut().skip(3).take(3) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    [vec![table.to_string()], faults].concat().join("\n")
+    List { table: table.to_string(), faults }
 }
 
-fn row(run: &Path) -> Result<[String; 7]> {
+/// Without what would command a terminal.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// When the run was begun, and its row.
+fn row(run: &Path) -> Result<(String, [String; 7])> {
     let record = RunRecord::read(run)?;
     let preset = ["preset", "settings"].iter().find_map(|key| {
         let value = &record.options[*key];
@@ -39,18 +50,17 @@ fn row(run: &Path) -> Result<[String; 7]> {
         false => None,
     };
     let (fid, of) = best(run)?.unwrap_or_default();
-    Ok([
+    let begun: String = record.started.chars().take(16).collect();
+    let row = [
         run.display().to_string(),
-        match record.finished {
-            Some(_) => record.started.chars().take(16).collect(),
-            None => format!("{} (not finished)", record.started.chars().take(16).collect::<String>()),
-        },
+        if record.finished.is_some() { begun } else { format!("{begun} (not finished)") },
         preset.unwrap_or_default().to_string(),
         record.parameters.to_string(),
         loss.unwrap_or_default(),
         fid,
         of,
-    ])
+    ];
+    Ok((record.started, row))
 }
 
 /// The best FID and the setting that has it; none where only real images were scored.

@@ -41,7 +41,7 @@ enum Command {
         #[arg(long, value_name = "SETTING")]
         against: Option<String>,
 
-        /// Where the table and its chart are written: OUT.csv and OUT.png
+        /// Where the table and its chart are written: OUT.csv, OUT.png and OUT.svg
         #[arg(long, default_value = "results/comparison")]
         out: PathBuf,
     },
@@ -53,7 +53,7 @@ enum Command {
         run: PathBuf,
     },
 
-    /// What FID is moved by: another training, another seed of sampling, the rest; and which settings differ over trainings
+    /// What FID is moved by: another training, another seed of sampling, the rest; and which settings differ over both
     Components {
         /// The folders of runs that differ in the seed of training alone, each sampled with the same seeds
         #[arg(required = true, value_name = "RUN")]
@@ -116,7 +116,12 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     match &options.command {
-        Command::List { results } => say(&list::text(&all_runs(results)?)),
+        Command::List { results } => {
+            let list = list::of(&all_runs(results)?);
+            say(&list.table)?;
+            ensure!(list.faults.is_empty(), "{}", list.faults.join("; "));
+            Ok(())
+        }
         Command::Compare { runs, against, out } => compare(runs, against.as_deref(), out),
         Command::CheckErrors { run } => {
             let run = ScoredRun::read(run)?;
@@ -128,6 +133,7 @@ fn run(options: &Options) -> Result<()> {
             say(&table::of_errors(&run))
         }
         Command::Components { runs, against, out } => {
+            ensure_outside(out, runs)?;
             let components = components(&ScoredRun::read_all(runs)?, against.as_deref())?;
             write_csv(out, &components)?;
             say(&table::of_components(&components))?;
@@ -139,6 +145,8 @@ fn run(options: &Options) -> Result<()> {
                 [run] => run.join("report.html"),
                 _ => "results/report.html".into(),
             });
+            let is_page = out.extension().is_some_and(|extension| extension == "html");
+            ensure!(is_page, "--out {} is no page's name: give one that ends with .html", out.display());
             write_page(runs, &out)?;
             say(&out.display().to_string())
         }
@@ -168,6 +176,7 @@ impl Picture {
 }
 
 fn compare(runs: &[PathBuf], against: Option<&str>, out: &Path) -> Result<()> {
+    ensure_outside(out, runs)?;
     let runs = ScoredRun::read_all(runs)?;
     ensure!(
         against.is_none() || runs.len() == 1,
@@ -179,10 +188,11 @@ fn compare(runs: &[PathBuf], against: Option<&str>, out: &Path) -> Result<()> {
     };
     ensure!(!differences.is_empty(), "{} has but one setting: there is nothing to compare", runs[0].name());
     let (csv, png) = (with_ending(out, ".csv")?, with_ending(out, ".png")?);
-    write_csv(&csv, &differences)?;
+    // First what may be impossible: there may be too many settings for a picture.
     difference_chart(&differences).save_both(&png)?;
+    write_csv(&csv, &differences)?;
     say(&table::text(&runs, &differences))?;
-    say(&format!("{}\n{}", csv.display(), png.display()))
+    say(&format!("{}\n{}\n{}", csv.display(), png.display(), png.with_extension("svg").display()))
 }
 
 /// `ending` behind a name, in which there may be dots.
@@ -205,22 +215,37 @@ fn plots(runs: &[PathBuf]) -> Result<()> {
     drawn.iter().flatten().try_for_each(|path| say(&path.display().to_string()))
 }
 
-/// Every run's folder in `results`, in the order of their names.
-fn all_runs(results: &Path) -> Result<Vec<PathBuf>> {
-    let entries = |folder: &Path| -> Result<Vec<PathBuf>> {
-        let message = || format!("cannot list {}", folder.display());
-        let entries = std::fs::read_dir(folder).with_context(message)?;
-        let mut paths = vec![];
-        for entry in entries {
-            paths.push(entry.with_context(message)?.path());
-        }
-        paths.retain(|path| path.is_dir());
-        paths.sort();
-        Ok(paths)
-    };
+/// The runs' folders in `folder`, or itself, in the order of their names: those of experiments, and those of sweeps, a folder further down.
+fn all_runs(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut runs = vec![];
-    for experiment in entries(results)? {
-        runs.extend(entries(&experiment)?.into_iter().filter(|run| is_there(&run.join("run.json"))));
-    }
+    find_runs(folder, 3, &mut runs)?;
+    ensure!(!runs.is_empty(), "there are no runs in {}", folder.display());
     Ok(runs)
+}
+
+fn find_runs(folder: &Path, levels: usize, runs: &mut Vec<PathBuf>) -> Result<()> {
+    if is_there(&folder.join("run.json")) {
+        runs.push(folder.to_path_buf());
+        return Ok(());
+    }
+    if levels == 0 {
+        return Ok(());
+    }
+    let message = || format!("cannot list {}", folder.display());
+    let mut paths = vec![];
+    for entry in std::fs::read_dir(folder).with_context(message)? {
+        paths.push(entry.with_context(message)?.path());
+    }
+    paths.retain(|path| path.is_dir());
+    paths.sort();
+    paths.iter().try_for_each(|path| find_runs(path, levels - 1, runs))
+}
+
+/// Refuses to write `out` over what is in the folder of one of `runs`.
+fn ensure_outside(out: &Path, runs: &[PathBuf]) -> Result<()> {
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(folder) = folder.canonicalize() else { return Ok(()) };
+    let inside = runs.iter().any(|run| run.canonicalize().is_ok_and(|run| run == folder));
+    ensure!(!inside, "--out {} is in a run's folder: give it another place", out.display());
+    Ok(())
 }

@@ -75,7 +75,7 @@ pub fn of_components(components: &[Components]) -> String {
         format!("{} trainings, each sampled with the same {} seeds", row.trainings, row.seeds)
     });
     format!(
-        "{of}\ntraining, sampling, rest: standard deviations of one FID; ± half a 95 % interval over trainings\n{table}"
+        "{of}\ntraining, sampling, rest: standard deviations of one FID; ± half a 95 % interval, of other trainings and other seeds\n{table}"
     )
 }
 
