@@ -68,8 +68,8 @@ impl<T: Shown> Chart for T {
     }
 }
 
-/// Colours that colour-blind people tell apart too (Okabe & Ito 2008).
-const COLOURS: [RGBColor; 8] = [
+/// Colours that colour-blind people tell apart too (Okabe & Ito 2008), and two of Paul Tol's for charts of more than eight lines.
+const COLOURS: [RGBColor; 10] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -78,6 +78,8 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(86, 180, 233),
     RGBColor(0, 0, 0),
     RGBColor(240, 228, 66),
+    RGBColor(136, 34, 85),
+    RGBColor(153, 153, 51),
 ];
 const GREY: RGBColor = RGBColor(110, 110, 110);
 const GRID: RGBColor = RGBColor(225, 225, 225);
@@ -167,7 +169,8 @@ fn decades(from: f64, to: f64) -> Vec<f64> {
         span if span < 2.5 => &[1.0, 2.0, 5.0],
         _ => &[1.0],
     };
-    let decades = from.floor() as i32..=to.ceil() as i32;
+    let apart = ((to - from) / 10.0).ceil().max(1.0) as i32;
+    let decades = (from.floor() as i32..=to.ceil() as i32).filter(|d| d % apart == 0);
     decades.flat_map(|d| steps.iter().map(move |s| f64::from(d) + s.log10())).collect()
 }
 
@@ -236,7 +239,7 @@ impl Axis {
         let value = self.scale.value(tick);
         match value.abs() {
             0.0 => "0".to_string(),
-            size if size >= 1e10 => format!("{value:e}"),
+            size if size >= 1e7 => format!("{value:e}"),
             size if size >= 1e5 => format!("{}k", value / 1e3),
             size if size < 1e-4 => format!("{value:.0e}"),
             _ => format!("{value:.5}").trim_end_matches('0').trim_end_matches('.').to_string(),
