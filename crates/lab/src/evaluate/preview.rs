@@ -6,9 +6,8 @@ use crate::evaluate::score::Scorer;
 use crate::run::Run;
 use crate::run::interrupt;
 use crate::train::objective::Objective;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::Tensor;
-use elucidate_core::data::PixelRange;
 use elucidate_core::history::EpochRecord;
 use elucidate_report::{EventFile, Series, create_dir, is_there, read_curves, save_curves};
 use elucidate_samplers::{Denoiser, Preconditioned, Setting};
@@ -84,7 +83,11 @@ impl<'a> Preview<'a> {
     }
 
     fn score(&mut self, epoch: &EpochRecord, samples: &Tensor, events: &mut EventFile) -> Result<()> {
-        let fid = self.scorer()?.fid(samples)?;
+        let scorer = match &mut self.scorer {
+            Some(scorer) => scorer,
+            none => none.insert(Scorer::of_run(self.run)?),
+        };
+        let fid = scorer.fid(samples)?;
         info!("epoch {}: FID {fid:.2} of {SCORED} samples, {}", epoch.epoch, self.setting);
         events.scalars(epoch.step, &[(&format!("fid/{SCORED} samples"), fid)])?;
         let at = epoch.epoch as f64;
@@ -93,15 +96,5 @@ impl<'a> Preview<'a> {
         self.fids.push((at, fid));
         let series = Series::line(self.setting.to_string(), self.fids.clone());
         save_curves(self.run.folder.root(), FID_BY_EPOCH, &[series])
-    }
-
-    fn scorer(&mut self) -> Result<&Scorer> {
-        let run = self.run;
-        if self.scorer.is_none() {
-            let indices: Vec<usize> = (0..run.settings.scoring.test_images).collect();
-            let real = run.data.test.batch(&indices, PixelRange::SIGNED, &run.device)?;
-            self.scorer = Some(Scorer::new(run.classifier.clone(), &real)?);
-        }
-        self.scorer.as_ref().context("it was just made")
     }
 }

@@ -64,12 +64,15 @@ struct Score {
 }
 
 impl Scorer {
-    /// Against the images `real` (n, 1, 32, 32) in [−1, 1].
+    /// Against the first test images of a run, as many as its settings say, with its classifier.
     ///
     /// # Errors
     /// When the features cannot be computed.
-    pub fn new(classifier: Classifier, real: &Tensor) -> Result<Self> {
-        let real = classifier.features(real)?;
+    pub(crate) fn of_run(run: &Run) -> Result<Self> {
+        let indices: Vec<usize> = (0..run.settings.scoring.test_images).collect();
+        let images = run.data.test.batch(&indices, PixelRange::SIGNED, &run.device)?;
+        let classifier = run.classifier.clone();
+        let real = classifier.features(&images)?;
         let reference = Reference::new(Moments::of(&real))?;
         Ok(Self { classifier, real, reference, neighbourhoods: BTreeMap::new() })
     }
@@ -157,11 +160,7 @@ impl Table {
     /// # Errors
     /// When the real images cannot be scored, or a file cannot be written.
     pub fn begin(run: &mut Run, sigma_data: Option<f64>) -> Result<Self> {
-        let scorer = run.phase("features of the test images", |run| {
-            let indices: Vec<usize> = (0..run.settings.scoring.test_images).collect();
-            let real = run.data.test.batch(&indices, PixelRange::SIGNED, &run.device)?;
-            Scorer::new(run.classifier.clone(), &real)
-        })?;
+        let scorer = run.phase("features of the test images", |run| Scorer::of_run(run))?;
         // All rows are told of again: nothing that an earlier session told counts.
         let events = EventFile::begin(&run.folder.path("tensorboard/samples"), 0)?;
         let (rows, resamples, fid_by_n) = (vec![], AllResamples::new(), vec![]);
