@@ -4,11 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv=target/torch-venv
-if [ ! -x "$venv/bin/python" ]; then
-    python3 -m venv "$venv"
-fi
-"$venv/bin/pip" install -q torch diffusers
+source scripts/venv.sh
+virtual_environment torch torch diffusers
 cargo build --release -q -p elucidate-lab --example bench
 presets=(--preset=lesson --preset=quick)
 case " $* " in *" --preset"* | *" --blocks"*) presets=("") ;; esac

@@ -4,12 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv=target/references-venv
-if [ ! -x "$venv/bin/python" ]; then
-    python3 -m venv "$venv"
-fi
-"$venv/bin/pip" install -q torch torchvision diffusers numpy scipy safetensors tqdm pytorch-fid torch-fidelity \
-    torchdiffeq torchsde
+source scripts/venv.sh
+virtual_environment references torch torchvision diffusers numpy scipy safetensors tqdm pytorch-fid torch-fidelity torchdiffeq torchsde
 # Most of what k-diffusion asks for is for training.
 "$venv/bin/pip" install -q --no-deps k-diffusion
 cargo build --release -q -p elucidate-core -p elucidate-metrics -p elucidate-samplers --examples

@@ -13,10 +13,7 @@ fi
 if [ $# = 0 ]; then
     set -- results/23_karras/quick-3-seeds results/23_karras/quick-20261126-022848
 fi
-venv=target/browser-venv
-if [ ! -x "$venv/bin/python" ]; then
-    python3 -m venv "$venv"
-fi
-"$venv/bin/pip" install -q playwright pillow
+source scripts/venv.sh
+virtual_environment browser playwright pillow
 cargo build --release -q -p elucidate-report
 exec "$venv/bin/python" scripts/check_report.py "$chromium" target/release/elucidate "$@"

@@ -4,10 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv=target/tensorboard-venv
-if [ ! -x "$venv/bin/python" ]; then
-    python3 -m venv "$venv"
-fi
-"$venv/bin/pip" install -q tensorboard setuptools
+source scripts/venv.sh
+virtual_environment tensorboard tensorboard setuptools
 cargo build --release -q -p exp-23-karras
 exec "$venv/bin/python" scripts/check_tensorboard.py target/release/exp-23-karras

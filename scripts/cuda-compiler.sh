@@ -4,11 +4,8 @@
 if command -v nvcc >/dev/null; then
     CUDA_LIBRARIES=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc)")")")/lib64
 else
-    venv=$PWD/target/cuda-venv
-    if [ ! -x "$venv/bin/python" ]; then
-        python3 -m venv "$venv"
-    fi
-    "$venv/bin/pip" install -q nvidia-cuda-nvcc nvidia-cuda-crt nvidia-cuda-cccl nvidia-cuda-runtime \
+    source scripts/venv.sh
+    virtual_environment cuda nvidia-cuda-nvcc nvidia-cuda-crt nvidia-cuda-cccl nvidia-cuda-runtime \
         nvidia-cuda-nvrtc nvidia-nvvm nvidia-cublas nvidia-curand
     nvcc=$(find "$venv" -path '*/bin/nvcc' -print -quit)
     root=$(dirname "$(dirname "$nvcc")")

