@@ -2,9 +2,9 @@
 
 mod common;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use common::{other, refuses};
-use elucidate_report::{RunRecord, SampleRow, read_csv};
+use elucidate_report::{RunRecord, SampleRow, read_csv, read_curves};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,10 @@ kind = "lines"
 x = "nfe"
 lines = ["schedule"]
 figure = "kid"
+[[curves]]
+csv = "error_by_sigma"
+lines = ["schedule"]
+against = "cosine"
 "#;
 
 /// The sweep that `text` describes, in the folder `dir`/out; the experiment is built.
@@ -122,8 +126,26 @@ fn a_stopped_sweep_goes_on_and_ends_with_the_tables_of_its_runs() -> Result<()> 
     let runs: Vec<BTreeMap<String, String>> =
         csv::Reader::from_path(out.join("runs.csv"))?.deserialize().collect::<Result<_, _>>()?;
     assert!(runs.iter().all(|run| !run["finished"].is_empty() && run["test_loss"].parse::<f64>().is_ok()));
-    for chart in ["heat.png", "kid_by_nfe_and_schedule.png"] {
+    for chart in ["heat.png", "kid_by_nfe_and_schedule.png", "error_by_sigma.png"] {
         assert!(out.join(chart).exists(), "{chart}");
+    }
+    // Each run's curve against that of its seed, then the mean over seeds.
+    let curve = |schedule: &str, seed: u32| -> Result<Vec<f64>> {
+        let is_it = |name: &&String| name.starts_with(&format!("schedule={schedule}_seed={seed}"));
+        let folder = out.join(whole.keys().find(is_it).context("the run")?);
+        let [series] = &read_curves(&folder.join("error_by_sigma.csv"))?[..] else { bail!("one series") };
+        Ok(series.points.iter().map(|point| point.1).collect())
+    };
+    let ratios = |seed| -> Result<Vec<f64>> {
+        let (ours, base) = (curve("sigmoid-tau=0.9", seed)?, curve("cosine", seed)?);
+        Ok(ours.iter().zip(base).map(|(ours, base)| ours / base).collect())
+    };
+    let (first, second) = (ratios(1)?, ratios(2)?);
+    let [drawn] = &read_curves(&out.join("error_by_sigma.csv"))?[..] else { bail!("one line") };
+    assert_eq!(drawn.name, "sigmoid tau=0.9");
+    assert_eq!(drawn.points.len(), first.len());
+    for (((_, y), a), b) in drawn.points.iter().zip(first).zip(second) {
+        assert!((y / ((a + b) / 2.0) - 1.0).abs() < 1e-12, "{y} is not the mean of {a} and {b}");
     }
 
     // A changed file runs what is new, and nothing twice.
@@ -177,8 +199,14 @@ fn what_cannot_be_is_refused_with_its_line_before_anything_is_written() -> Resul
             chart(
                 "kind = \"lines\"\n[[charts]]\nx = \"n\"\nfigure = \"kid\"\nkind = \"lines\"\nname = \"fid by n\"",
             ),
-            "line 11: another chart is fid_by_n.png",
+            "line 11: another file is fid_by_n already",
         ),
+        (axes("seed = [1]\n[[curves]]\ncsv = \"runs\"\nlines = [\"seed\"]"), "line 7: another file is runs"),
+        (
+            axes("seed = [1]\n[[curves]]\ncsv = \"loss\"\nlines = [\"lr\"]"),
+            "line 7: lines: there is no axis \"lr\"",
+        ),
+        (axes("seed = [1]\n[[curves]]\ncsv = \"loss\"\nlines = []"), "line 7: lines: name at least one"),
         (format!("at_once = 0\n{}", axes("seed = [1]")), "line 2: at_once is 0"),
     ] {
         let text = with_out(dir.path(), &text);
@@ -234,7 +262,7 @@ fn a_chart_joins_nothing_that_differs_in_more_than_seeds() -> Result<()> {
         .assert()
         .failure()
         .stderr(predicates::str::contains("sampler \"real\" and \"real_noise_0.05\" would be drawn as one"));
-    let text = with_out(dir.path(), &FOUR.replace("lines = [\"schedule\"]\n", ""));
+    let text = with_out(dir.path(), &FOUR.replacen("lines = [\"schedule\"]\n", "", 1));
     sweep(dir.path(), &text)?.assert().failure().stderr(predicates::str::contains("would be drawn as one"));
     Ok(())
 }

@@ -150,6 +150,7 @@ pub fn left_out(runs: &[ScoredRun]) -> Vec<String> {
 /// When the run has no setting of this name: one line that lists them.
 pub fn compare_settings(run: &ScoredRun, base: Option<&str>) -> Result<Vec<Difference>> {
     let sampled: Vec<&SampleRow> = run.rows.iter().filter(|row| !row.is_real()).collect();
+    ensure!(!sampled.is_empty(), "{} has no rows of samples in its samples.csv yet", run.name());
     let settings = Summary::all(sampled.iter().copied());
     let labels = labels(sampled.iter().copied());
     let label = |summary: &Summary| labels[summary.setting()].clone();

@@ -26,8 +26,8 @@ pub use files::{
 pub use grid::{Picture, labelled_rows, picture_grid};
 pub use page::write_page;
 pub use plots::{
-    RunChart, draw_charts, draw_samples, fid_by_rho, fid_by_sampler, label_among, read_curves, run_charts,
-    save_curves, save_training,
+    RunChart, curves_chart, draw_charts, draw_samples, fid_by_rho, fid_by_sampler, label_among, read_curves,
+    run_charts, save_curves, save_training, write_curves,
 };
 pub use record::{OtherModel, Resamples, RunRecord, SCHEMA_VERSION, SampleRow, Session, TrainRow};
 pub use scored::{AllResamples, RESAMPLES, ScoredRun, check_comparable, resamples_key};

@@ -111,12 +111,29 @@ struct Point {
     std_err: Option<f64>,
 }
 
+/// The chart of a run's NAME.csv, with `series` as its lines; none where such a file has no chart.
+pub fn curves_chart(name: &str, series: Vec<Series>) -> Option<LineChart> {
+    CURVES.iter().find(|curves| curves.name == name).map(|curves| curves.chart(series))
+}
+
 /// Writes the numbers of `series` to NAME.csv in `folder`, a row for each point, and draws the chart of this name, where
 /// there is one, as NAME.png and NAME.svg.
 ///
 /// # Errors
 /// When nothing finite is to be drawn, or a file cannot be written.
 pub fn save_curves(folder: &Path, name: &str, series: &[Series]) -> Result<()> {
+    write_curves(&folder.join(format!("{name}.csv")), series)?;
+    match curves_chart(name, series.to_vec()) {
+        Some(chart) => chart.save_both(&folder.join(format!("{name}.png"))),
+        None => Ok(()),
+    }
+}
+
+/// Writes the numbers of `series` to the CSV `path`, a row for each point.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_curves(path: &Path, series: &[Series]) -> Result<()> {
     let points = |s: &Series| -> Vec<Point> {
         let point = |(i, &(x, y)): (usize, &(f64, f64))| Point {
             series: s.name.clone(),
@@ -128,11 +145,7 @@ pub fn save_curves(folder: &Path, name: &str, series: &[Series]) -> Result<()> {
         s.points.iter().enumerate().map(point).collect()
     };
     let points: Vec<Point> = series.iter().flat_map(points).collect();
-    write_csv(&folder.join(format!("{name}.csv")), &points)?;
-    match CURVES.iter().find(|curves| curves.name == name) {
-        Some(curves) => curves.chart(series.to_vec()).save_both(&folder.join(format!("{name}.png"))),
-        None => Ok(()),
-    }
+    write_csv(path, &points)
 }
 
 impl Curves {
@@ -160,12 +173,11 @@ pub fn read_curves(path: &Path) -> Result<Vec<Series>> {
     Ok(all)
 }
 
-/// Writes TRAIN.csv in `folder` for the training NAME, empty where a run trains one model, and draws its loss.
+/// Writes train.csv in `folder` and draws its loss; `suffix` stands behind both names where a run trains more than one model.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn save_training(folder: &Path, name: &str, rows: &[TrainRow]) -> Result<()> {
-    let suffix = if name.is_empty() { String::new() } else { format!("_{name}") };
+pub fn save_training(folder: &Path, suffix: &str, rows: &[TrainRow]) -> Result<()> {
     write_csv(&folder.join(format!("train{suffix}.csv")), rows)?;
     loss(rows).save_both(&folder.join(format!("loss{suffix}.png")))
 }
@@ -185,7 +197,8 @@ fn loss(rows: &[TrainRow]) -> LineChart {
 /// # Errors
 /// When a CSV is damaged, or a chart cannot be written.
 pub fn draw_charts(run: &Path) -> Result<Vec<PathBuf>> {
-    run_charts(run)?.iter().map(|chart| chart.save(run)).collect()
+    let scored = is_there(&run.join("samples.csv")).then(|| ScoredRun::read(run)).transpose()?;
+    run_charts(run, scored.as_ref())?.iter().map(|chart| chart.save(run)).collect()
 }
 
 /// Draws the charts of samples.csv in the run's folder `run`: FID by sampler, FID by ρ where it was varied, and shares of
@@ -194,7 +207,7 @@ pub fn draw_charts(run: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// When a file is damaged or cannot be written.
 pub fn draw_samples(run: &Path) -> Result<Vec<PathBuf>> {
-    charts_of_samples(run)?.iter().map(|chart| chart.save(run)).collect()
+    charts_of_samples(&ScoredRun::read(run)?).iter().map(|chart| chart.save(run)).collect()
 }
 
 /// A chart of a run.
@@ -231,11 +244,11 @@ impl RunChart {
     }
 }
 
-/// Every chart of the run's folder `run`, from the CSVs in it.
+/// Every chart of the run's folder `run`, from the CSVs in it; `scored` is what its samples.csv holds.
 ///
 /// # Errors
 /// When a CSV is damaged.
-pub fn run_charts(run: &Path) -> Result<Vec<RunChart>> {
+pub fn run_charts(run: &Path, scored: Option<&ScoredRun>) -> Result<Vec<RunChart>> {
     let mut charts = vec![];
     for curves in CURVES {
         let csv = run.join(format!("{}.csv", curves.name));
@@ -253,20 +266,18 @@ pub fn run_charts(run: &Path) -> Result<Vec<RunChart>> {
             ));
         }
     }
-    if is_there(&run.join("samples.csv")) {
-        charts.extend(charts_of_samples(run)?);
-    }
+    charts.extend(scored.into_iter().flat_map(charts_of_samples));
     Ok(charts)
 }
 
-fn charts_of_samples(run: &Path) -> Result<Vec<RunChart>> {
+fn charts_of_samples(scored: &ScoredRun) -> Vec<RunChart> {
     const CSV: &str = "samples";
-    let scored = [ScoredRun::read(run)?];
+    let scored = std::slice::from_ref(scored);
     let mut charts = vec![];
-    charts.extend(fid_by_sampler(&scored).map(|chart| RunChart::new("fid_by_sampler", CSV, chart)));
-    charts.extend(fid_by_rho(&scored).map(|chart| RunChart::new("fid_by_rho", CSV, chart)));
+    charts.extend(fid_by_sampler(scored).map(|chart| RunChart::new("fid_by_sampler", CSV, chart)));
+    charts.extend(fid_by_rho(scored).map(|chart| RunChart::new("fid_by_rho", CSV, chart)));
     charts.extend(classes(&scored[0].rows).map(|table| RunChart::new("classes", CSV, table)));
-    Ok(charts)
+    charts
 }
 
 fn cannot_draw(csv: &Path) -> String {

@@ -128,14 +128,16 @@ impl SampleRow {
             let usable = value.is_none_or(|value| (-LARGEST..=LARGEST).contains(&value));
             ensure!(usable, "{column} is {:e}", value.unwrap_or(f64::NAN));
         }
-        let errors = [
+        let not_negative = [
             ("kid_subsets_std_err", Some(self.kid_subsets_std_err)),
             ("fid_std_err", self.fid_std_err),
             ("kid_bootstrap_std_err", self.kid_bootstrap_std_err),
+            ("density", self.density),
+            ("coverage", self.coverage),
         ];
-        for (column, error) in errors {
-            let usable = error.is_none_or(|error| (0.0..=LARGEST).contains(&error));
-            ensure!(usable, "{column} is {:e}", error.unwrap_or(f64::NAN));
+        for (column, value) in not_negative {
+            let usable = value.is_none_or(|value| (0.0..=LARGEST).contains(&value));
+            ensure!(usable, "{column} is {:e}", value.unwrap_or(f64::NAN));
         }
         if let Some(classes) = &self.classes {
             ensure!(class_counts(classes).is_some(), "classes are {classes:?}: not ten counts of samples");

@@ -142,11 +142,14 @@ fn check_rows(rows: &[SampleRow]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses runs whose figures cannot be compared: those of another classifier, other data or other test images.
+/// Refuses runs whose figures cannot be compared: those without any, and those of another classifier, other data or other test images.
 ///
 /// # Errors
-/// One line that names both runs, the column in which they differ and what it holds.
+/// One line that names the run that has no rows, or both runs, the column in which they differ and what it holds.
 pub fn check_comparable(runs: &[ScoredRun]) -> Result<()> {
+    if let Some(run) = runs.iter().find(|run| run.rows.is_empty()) {
+        bail!("{} has no rows in its samples.csv yet", run.name());
+    }
     let firsts: Vec<(&ScoredRun, &SampleRow)> =
         runs.iter().filter_map(|run| Some((run, run.rows.first()?))).collect();
     if let Some((i, column, values)) = incomparable(firsts.iter().map(|(_, row)| *row)) {

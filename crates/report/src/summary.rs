@@ -32,6 +32,20 @@ impl Estimate {
         Self { mean, error: (values.len() > 1).then(|| (std(values) / n.sqrt(), n - 1.0)) }
     }
 
+    /// The mean of each of `groups`, with errors from the scatter within all of them together: for groups of few values each, whose
+    /// scatter is alike. Of groups of one value each none is known.
+    pub fn of_groups(groups: &[Vec<f64>]) -> Vec<Self> {
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let squares = |values: &Vec<f64>| -> f64 {
+            let mean = mean(values);
+            values.iter().map(|value| (value - mean).powi(2)).sum()
+        };
+        let freedom = groups.iter().map(|values| values.len() as f64 - 1.0).sum::<f64>();
+        let scatter = (groups.iter().map(squares).sum::<f64>() / freedom).sqrt();
+        let error = |n: usize| (freedom > 0.0).then(|| (scatter / (n as f64).sqrt(), freedom));
+        groups.iter().map(|values| Self { mean: mean(values), error: error(values.len()) }).collect()
+    }
+
     /// Half the width of its 95 % interval: Student's t times the standard error.
     pub fn half_width(&self) -> Option<f64> {
         let (std_err, freedom) = self.error?;

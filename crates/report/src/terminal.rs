@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use clap::builder::{Resettable, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, Parser};
 use clap_complete::Shell;
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -75,4 +76,10 @@ pub fn say(line: &str) -> Result<()> {
 /// A line on stderr. Where that is closed, nobody reads it: no reason to panic.
 pub fn say_aside(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A word as a POSIX shell reads it.
+pub fn quoted(word: &str) -> Cow<'_, str> {
+    // Only a NUL cannot be quoted, and no argument or path has one.
+    shlex::try_quote(word).unwrap_or(Cow::Borrowed(word))
 }

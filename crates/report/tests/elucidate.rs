@@ -1,32 +1,21 @@
 //! The real elucidate on runs that are made up: what it compares, refuses and draws again.
 
 mod common;
+#[path = "common/program.rs"]
+mod program;
 
 use anyhow::{Context, Result};
-use assert_cmd::Command;
 use common::{record, sample_row};
 use elucidate_report::{
-    AllResamples, Components, Difference, Resamples, Role, RunRecord, SampleRow, Scale, ScoredRun, Series,
-    TrainRow, compare_runs, difference_chart, draw_samples, fid_by_rho, fid_by_sampler, read_csv,
-    resamples_key, save_curves, save_training, write_csv, write_json,
+    AllResamples, Difference, Resamples, Role, RunRecord, SampleRow, Scale, ScoredRun, Series, TrainRow,
+    compare_runs, difference_chart, draw_samples, fid_by_rho, fid_by_sampler, read_csv, resamples_key,
+    save_curves, save_training, write_json,
 };
+use program::{elucidate, run};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-fn elucidate() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_elucidate"))
-}
-
-/// A run's folder with these rows, under their experiment's folder in `results`.
-fn run(results: &Path, name: &str, rows: &[SampleRow]) -> Result<PathBuf> {
-    let folder = results.join("23_karras").join(name);
-    fs::create_dir_all(&folder)?;
-    write_json(&folder.join("run.json"), &RunRecord { run: name.into(), ..record() })?;
-    write_csv(&folder.join("samples.csv"), rows)?;
-    Ok(folder)
-}
 
 /// FIDs of heun and euler by seed, from 1 on.
 fn rows(heun: &[f64], euler: &[f64]) -> Vec<SampleRow> {
@@ -187,122 +176,6 @@ fn notes_say_what_the_errors_rest_on_and_nothing_else() -> Result<()> {
     Ok(())
 }
 
-/// A training of `name`, sampled with seeds 1 and on: FID of each sampler by seed.
-fn training(dir: &Path, name: &str, fids: &[(&str, Vec<f64>)]) -> Result<PathBuf> {
-    let row = |sampler: &str, i: usize, fid: f64| SampleRow {
-        sampler: sampler.into(),
-        seed: i as u64 + 1,
-        fid,
-        s_churn: None,
-        checkpoint_sha256: name.into(),
-        ..sample_row()
-    };
-    let of = |(sampler, fids): &(&str, Vec<f64>)| -> Vec<SampleRow> {
-        fids.iter().enumerate().map(|(i, fid)| row(sampler, i, *fid)).collect()
-    };
-    run(dir, name, &fids.iter().flat_map(of).collect::<Vec<_>>())
-}
-
-fn components(dir: &Path, runs: &[PathBuf]) -> Result<Vec<Components>> {
-    let out = dir.join("components.csv");
-    elucidate().arg("components").args(runs).arg("--out").arg(&out).assert().success();
-    read_csv(&out)
-}
-
-#[test]
-fn components_of_variance_are_those_of_the_closed_form() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    // Effects of trainings −6, 0, 6 and of seeds −1, 1, and a rest whose mean over seeds is 0 and over trainings ±1/6.
-    let rest = [[0.5, -0.5], [-0.5, 0.5], [0.5, -0.5]];
-    let mut runs = vec![];
-    for (t, effect) in [-6.0, 0.0, 6.0].into_iter().enumerate() {
-        let fid = |(seed, rest): (f64, f64)| 100.0 + effect + seed + rest;
-        let heun: Vec<f64> = [-1.0, 1.0].into_iter().zip(rest[t]).map(fid).collect();
-        // The others have 3, 0.3 and 0.03 more, and on the trainings another 0.1, −0.2 and 0.1; the last is heun under a second name.
-        let more = |mean: f64| heun.iter().map(|fid| fid + mean + [0.1, -0.2, 0.1][t]).collect();
-        let all = [
-            ("heun", heun.clone()),
-            ("euler", more(3.0)),
-            ("lms", more(0.3)),
-            ("dpm_2", more(0.03)),
-            ("same", heun.clone()),
-        ];
-        runs.push(training(dir.path(), &format!("training-{t}"), &all)?);
-    }
-    let found = components(dir.path(), &runs)?;
-    let heun = &found[0];
-    let close = |a: f64, b: f64| (a - b).abs() < 1e-9 * b.abs().max(1.0);
-    let rest_square = 4.0 / 3.0 / 2.0;
-    assert!(close(heun.rest_std.powi(2), rest_square), "{heun:?}");
-    assert!(close(heun.training_std.powi(2), (72.0 - rest_square) / 2.0), "{heun:?}");
-    // The seeds' means are ∓1 ± 1/6.
-    let of_seeds = 3.0 * 2.0 * (1.0 - 1.0 / 6.0f64).powi(2);
-    assert!(close(heun.sampling_std.powi(2), (of_seeds - rest_square) / 3.0), "{heun:?}");
-    // By SciPy's χ² and F: mean squares 72 and 2/3 of two degrees of freedom each.
-    for (end, expected) in [(heun.training_std_low, 3.364131724), (heun.training_std_high, 37.702742558)] {
-        assert!((end / expected - 1.0).abs() < 1e-6, "{heun:?}");
-    }
-
-    // Nothing but trainings scatters, by √0.03, so Student's t has two degrees of freedom. Of four settings that are compared, Holm's
-    // correction takes the smallest p four times, the next three times, the next twice.
-    let scatter = (0.03f64 / 3.0).sqrt();
-    for (row, mean, times) in [(&found[1], 3.0, 4.0), (&found[2], 0.3, 3.0), (&found[3], 0.03, 2.0)] {
-        let t = mean / scatter;
-        let p = 1.0 - t / (t * t + 2.0).sqrt();
-        assert!(row.difference.is_some_and(|difference| close(difference, mean)), "{row:?}");
-        assert!(
-            row.difference_high.is_some_and(|high| close(high, mean + 4.302_652_729_911 * scatter)),
-            "{row:?}"
-        );
-        assert!(row.p.is_some_and(|found| (found - p).abs() < 1e-9), "{row:?}");
-        assert!(row.p_holm.is_some_and(|found| (found - (times * p).min(1.0)).abs() < 1e-9), "{row:?}");
-    }
-    assert_eq!((found[4].difference, found[4].p, found[4].p_holm), (Some(0.0), Some(1.0), Some(1.0)));
-    Ok(())
-}
-
-#[test]
-fn what_seeds_do_to_a_difference_is_in_its_interval() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    // The difference is 1, 2 or 3 by the seed and hardly depends on the training.
-    let of = |t: f64| [("heun", vec![10.0 + t; 3]), ("euler", vec![11.0 + t, 12.0 + t, 13.0 + 1.01 * t])];
-    let trainings = [0.0, 1.0, 2.0, 3.0];
-    let runs: Vec<PathBuf> =
-        trainings.iter().map(|t| training(dir.path(), &format!("t{t}"), &of(*t))).collect::<Result<_>>()?;
-    let euler = &components(dir.path(), &runs)?[1];
-    // Over seeds alone it is 2 ± 4.30·1/√3.
-    let width = euler.difference_high.context("an interval")? - euler.difference.context("a difference")?;
-    assert!((width / (4.3027 / 3f64.sqrt()) - 1.0).abs() < 0.05, "{euler:?}");
-    Ok(())
-}
-
-#[test]
-fn components_of_what_are_not_trainings_of_one_kind_are_refused() -> Result<()> {
-    let dir = tempfile::tempdir()?;
-    let fids = |seeds: usize| [("heun", (0..seeds).map(|seed| seed as f64).collect::<Vec<_>>())];
-    let refused = |runs: &[&PathBuf], what: &str| {
-        let output = elucidate().arg("components").args(runs).assert().failure().get_output().stderr.clone();
-        let text = String::from_utf8_lossy(&output).into_owned();
-        assert!(text.starts_with("error: ") && text.lines().count() == 1 && text.contains(what), "{text}");
-    };
-    let a = training(dir.path(), "a", &fids(2))?;
-    let b = training(dir.path(), "b", &fids(2))?;
-    refused(&[&a], "two trainings or more");
-    refused(&[&a, &training(dir.path(), "c", &fids(3))?], "c has heun");
-    let one = [training(dir.path(), "d", &fids(1))?, training(dir.path(), "e", &fids(1))?];
-    refused(&[&one[0], &one[1]], "d has one seed of heun");
-    let mut rows: Vec<SampleRow> = read_csv(&b.join("samples.csv"))?;
-    let mut with = |change: fn(&mut SampleRow), what: &str| -> Result<()> {
-        rows.iter_mut().for_each(change);
-        write_csv(&b.join("samples.csv"), &rows)?;
-        refused(&[&a, &b], what);
-        Ok(())
-    };
-    with(|row| row.epochs = 99, "differ in epochs (")?;
-    with(|row| (row.epochs, row.checkpoint_sha256) = (sample_row().epochs, "a".into()), "are of one model")?;
-    Ok(())
-}
-
 #[test]
 fn settings_of_one_run_are_compared_with_one_of_them() -> Result<()> {
     let dir = tempfile::tempdir()?;
@@ -457,6 +330,14 @@ fn what_cannot_be_compared_is_refused_by_the_name_of_its_column() -> Result<()> 
     let (found, _) = compare(dir.path(), &[&a, &both], &[])?;
     assert_eq!(found.len(), 2);
     refuses(&[&a, &dir.path().join("none")], &[], "run.json");
+    // A run that has sampled nothing yet.
+    let empty = run(dir.path(), "empty", &base)?;
+    let table = fs::read_to_string(empty.join("samples.csv"))?;
+    fs::write(empty.join("samples.csv"), table.lines().next().unwrap_or_default())?;
+    refuses(&[&a, &empty], &[], "23_karras/empty has no rows in its samples.csv");
+    refuses(&[&empty], &["--against", "heun 20"], "23_karras/empty has no rows of samples");
+    let density = with("density", |row| SampleRow { density: Some(f64::NAN), ..row })?;
+    refuses(&[&a, &density], &[], "row 1: density is NaN");
     let pictures = elucidate().args(["plot-samplers"]).args([&a, &data]).assert().failure();
     assert!(String::from_utf8_lossy(&pictures.get_output().stderr).contains("data_sha256"));
     Ok(())
@@ -502,7 +383,7 @@ fn every_chart_comes_back_as_it_was() -> Result<()> {
         seconds: 1.0,
     };
     save_training(&folder, "", &[epoch.clone(), TrainRow { epoch: 2, train_loss: 0.2, ..epoch.clone() }])?;
-    save_training(&folder, "alpha_bar", &[epoch])?;
+    save_training(&folder, "_alpha_bar", &[epoch])?;
     draw_samples(&folder)?;
     let before = pictures(&folder)?;
     assert_eq!(before.len(), 12);

@@ -3,7 +3,8 @@
 use crate::description::{Chart, Kind, Sweep, text};
 use crate::merge::{AXIS, Table};
 use anyhow::{Context, Result, bail, ensure};
-use elucidate_report::{Chart as _, Estimate, HeatMap, LineChart, Scale, Series};
+use elucidate_report::{Chart as _, Estimate, HeatMap, LineChart, Scale, Series, write_csv};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -19,8 +20,23 @@ struct Point<'a> {
     of: Vec<(&'a str, &'a str)>,
 }
 
-/// Draws a chart of `table` into the sweep's folder, and returns its file. A figure is the mean over the runs at its place, its interval
-/// what Student's t says of them; of one run it is the mean over its rows, without an interval.
+/// A row of a chart's CSV.
+#[derive(Serialize)]
+struct Row<'a> {
+    x: &'a str,
+    line: &'a str,
+    mean: f64,
+    half_width: Option<f64>,
+}
+
+impl<'a> Row<'a> {
+    fn of(((x, line), estimate): (&'a Place, &Estimate)) -> Self {
+        Self { x, line, mean: estimate.mean, half_width: estimate.half_width() }
+    }
+}
+
+/// Draws a chart of `table` into the sweep's folder, with its numbers as a CSV beside it, and returns its file. A figure is the mean over
+/// the runs at its place; its interval is Student's t of the scatter within all places together, none where each has one run.
 ///
 /// # Errors
 /// When the chart asks for what the table does not have, when rows that differ in more than their seeds would be drawn as one, or when
@@ -28,7 +44,9 @@ struct Point<'a> {
 pub fn draw(sweep: &Sweep, table: &Table, chart: &Chart) -> Result<PathBuf> {
     let estimates = estimates(&points(table, chart)?)?;
     let title = title(chart)?;
-    let path = sweep.out.join(file_name(chart)?);
+    let path = sweep.out.join(format!("{}.png", file_stem(chart)?));
+    let rows: Vec<Row> = estimates.iter().map(Row::of).collect();
+    write_csv(&path.with_extension("csv"), &rows)?;
     match chart.kind {
         Kind::Lines => lines(chart, title, estimates)?.save_both(&path)?,
         Kind::HeatMap => heat_map(title, &estimates).save_both(&path)?,
@@ -48,13 +66,13 @@ fn title(chart: &Chart) -> Result<String> {
     Ok(title)
 }
 
-/// The chart's file in the sweep's folder.
+/// The chart's file and its CSV's in the sweep's folder, without an ending.
 ///
 /// # Errors
 /// When the chart lacks what its kind needs.
-pub fn file_name(chart: &Chart) -> Result<String> {
+pub fn file_stem(chart: &Chart) -> Result<String> {
     let name = chart.name.clone().map_or_else(|| title(chart), Ok)?;
-    Ok(format!("{}.png", name.replace(['/', ' ', ','], "_")))
+    Ok(name.replace(['/', ' ', ','], "_"))
 }
 
 /// What lines or rows are told apart by.
@@ -119,13 +137,13 @@ fn estimates(points: &[Point]) -> Result<BTreeMap<Place, Estimate>> {
         }
         there.push(point);
     }
-    let of_runs = |points: Vec<&Point>| {
+    let of_runs = |points: &Vec<&Point>| -> Vec<f64> {
         let mut runs: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         points.iter().for_each(|point| runs.entry(point.run).or_default().push(point.value));
-        let means: Vec<f64> = runs.values().map(|values| Estimate::of(values).mean).collect();
-        Estimate::of(&means)
+        runs.values().map(|values| Estimate::of(values).mean).collect()
     };
-    Ok(places.into_iter().map(|(place, points)| (place.clone(), of_runs(points))).collect())
+    let estimates = Estimate::of_groups(&places.values().map(of_runs).collect::<Vec<_>>());
+    Ok(places.into_keys().cloned().zip(estimates).collect())
 }
 
 fn lines(chart: &Chart, title: String, estimates: BTreeMap<Place, Estimate>) -> Result<LineChart> {

@@ -1,6 +1,6 @@
 //! A sweep's file: which runs there are to be, and which charts of them.
 
-use crate::charts::file_name;
+use crate::charts::file_stem;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -36,6 +36,8 @@ struct Contents {
     together: Vec<Axes>,
     #[serde(default)]
     charts: Vec<Spanned<Chart>>,
+    #[serde(default)]
+    curves: Vec<Spanned<Curves>>,
 }
 
 type Axes = BTreeMap<Spanned<String>, Vec<Value>>;
@@ -63,6 +65,29 @@ pub struct Chart {
     pub log_x: bool,
     /// The chart's file, without its ending.
     pub name: Option<String>,
+}
+
+/// A chart of curves that the runs have a CSV of, as `error_by_sigma`: the mean over the runs that differ in nothing else.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Curves {
+    /// The CSV in a run's folder, without its ending.
+    pub csv: String,
+    /// Which of the CSV's lines; its only one where this is left out.
+    pub series: Option<String>,
+    /// Axes whose values make a line each.
+    pub lines: Vec<String>,
+    /// The values of the line that the others are shown as multiples of, run by run.
+    pub against: Option<String>,
+    /// The chart's file, without its ending.
+    pub name: Option<String>,
+}
+
+impl Curves {
+    /// The chart's file and its CSV's, without an ending.
+    pub fn file_stem(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.csv)
+    }
 }
 
 /// How a chart is drawn.
@@ -94,6 +119,8 @@ pub struct Sweep {
     pub runs: Vec<PlannedRun>,
     /// The charts of its merged table.
     pub charts: Vec<Chart>,
+    /// The charts of its runs' curves.
+    pub curves: Vec<Curves>,
     /// Where each option stands in the file.
     places: HashMap<String, usize>,
 }
@@ -185,16 +212,18 @@ impl Sweep {
         }
         let experiment = contents.experiment.get_ref().clone();
         let runs = expand(&experiment, (&fixed, &off), &axes).with_context(|| file.display().to_string())?;
-        let charts = charts(contents.charts, at)?;
+        let axes: Vec<String> = axes.into_iter().flat_map(|axis| axis.names).collect();
+        let (charts, curves) = charts(contents.charts, contents.curves, &axes, at)?;
         Ok(Self {
             file: file.to_path_buf(),
             experiment,
             experiment_at: contents.experiment.span().start,
             out,
             at_once,
-            axes: axes.into_iter().flat_map(|axis| axis.names).collect(),
+            axes,
             runs,
             charts,
+            curves,
             places,
             text,
         })
@@ -222,16 +251,35 @@ impl Sweep {
 }
 
 /// The charts, each with what its kind needs and a file of its own; `at` says where a place is.
-fn charts(all: Vec<Spanned<Chart>>, at: impl Fn(usize) -> String) -> Result<Vec<Chart>> {
-    let mut names = HashSet::new();
-    let mut charts = vec![];
-    for chart in all {
+fn charts(
+    charts: Vec<Spanned<Chart>>,
+    curves: Vec<Spanned<Curves>>,
+    axes: &[String],
+    at: impl Fn(usize) -> String,
+) -> Result<(Vec<Chart>, Vec<Curves>)> {
+    // The tables' names are taken.
+    let mut names = HashSet::from(["runs".to_string(), "samples".to_string()]);
+    let mut is_new = |name: String, place: &str| {
+        ensure!(names.insert(name.clone()), "{place}: another file is {name} already: give it a `name`");
+        Ok(())
+    };
+    for chart in &charts {
         let place = at(chart.span().start);
-        let name = file_name(chart.get_ref()).with_context(|| place.clone())?;
-        ensure!(names.insert(name.clone()), "{place}: another chart is {name} already: give it a `name`");
-        charts.push(chart.into_inner());
+        is_new(file_stem(chart.get_ref()).with_context(|| place.clone())?, &place)?;
     }
-    Ok(charts)
+    for curves in &curves {
+        let place = at(curves.span().start);
+        is_new(curves.get_ref().file_stem().to_string(), &place)?;
+        let unknown = curves.get_ref().lines.iter().find(|line| !axes.contains(&line.replace('_', "-")));
+        ensure!(
+            unknown.is_none(),
+            "{place}: lines: there is no axis {:?}",
+            unknown.map_or("", String::as_str)
+        );
+        ensure!(!curves.get_ref().lines.is_empty(), "{place}: lines: name at least one axis");
+    }
+    let charts = charts.into_iter().map(Spanned::into_inner).collect();
+    Ok((charts, curves.into_iter().map(Spanned::into_inner).collect()))
 }
 
 /// The line of byte `at`, from 1.

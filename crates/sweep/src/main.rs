@@ -1,6 +1,7 @@
 //! Many runs from one description: runs what is missing, merges their tables, draws the charts that the description asks for.
 
 mod charts;
+mod curves;
 mod description;
 mod execute;
 mod merge;

@@ -1,8 +1,8 @@
 //! One table of all runs, and its charts.
 
-use crate::charts::draw;
 use crate::description::{PlannedRun, Sweep};
 use crate::plan::{State, state};
+use crate::{charts, curves};
 use anyhow::{Context, Result};
 use elucidate_report::{RunRecord, TrainRow, is_there, read_csv, write_atomically};
 use std::collections::{BTreeMap, HashSet};
@@ -99,12 +99,18 @@ pub fn merge(sweep: &Sweep) -> Result<Merged> {
     if finished.is_empty() {
         return Ok(merged);
     }
+    let mut drawn = |what: &str, chart: Result<PathBuf>| match chart {
+        Ok(path) => merged.written.push(path),
+        Err(error) => merged.faults.push(format!("the chart of {what}: {error:#}")),
+    };
     for chart in &sweep.charts {
         let table = if samples.column(&chart.figure).is_ok() { &samples } else { &runs };
-        match draw(sweep, table, chart) {
-            Ok(path) => merged.written.push(path),
-            Err(error) => merged.faults.push(format!("the chart of {}: {error:#}", chart.figure)),
-        }
+        drawn(&chart.figure, charts::draw(sweep, table, chart));
+    }
+    let finished: Vec<&PlannedRun> =
+        sweep.runs.iter().filter(|run| finished.contains(run.name.as_str())).collect();
+    for curves in &sweep.curves {
+        drawn(&curves.csv, curves::draw(sweep, &finished, curves));
     }
     Ok(merged)
 }

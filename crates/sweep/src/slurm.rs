@@ -4,6 +4,7 @@ use crate::description::{PlannedRun, Sweep};
 use crate::execute::{Signals, run_one};
 use crate::plan::{State, state};
 use anyhow::{Context, Result, bail, ensure};
+use elucidate_report::terminal::quoted;
 use elucidate_report::{is_there, read_json, write_json};
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -100,7 +101,8 @@ fn largest_array() -> Result<usize> {
 
 fn sbatch(sweep: &Sweep, tasks: usize, resources: &Resources) -> Result<u64> {
     let own = std::env::current_exe().context("where this program is cannot be found out")?;
-    let script = format!("#!/bin/bash\nexec {} {} --task\n", quoted(&own), quoted(&sweep.file));
+    let [own, file] = [own.to_string_lossy(), sweep.file.to_string_lossy()];
+    let script = format!("#!/bin/bash\nexec {} {} --task\n", quoted(&own), quoted(&file));
     let at_once = resources.at_once.map_or_else(String::new, |n| format!("%{n}"));
     // %A and %a are the array's number and the task's; a % of the folder's name is none.
     let folder = sweep.out.join(FOLDER).display().to_string().replace('%', "%%");
@@ -119,11 +121,6 @@ fn sbatch(sweep: &Sweep, tasks: usize, resources: &Resources) -> Result<u64> {
     let text = checked(child.wait_with_output()?, "sbatch")?;
     let number = text.trim().split(';').next().unwrap_or_default();
     number.parse().with_context(|| format!("sbatch says {number:?} where a job's number should be"))
-}
-
-/// For the shell.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// What a program of Slurm's prints.

@@ -70,7 +70,7 @@ fn run(options: &Options) -> Result<()> {
     // The ablation: the same network, as long, on ᾱ itself.
     if options.run.checkpoint.is_none() {
         let weights = run.phase("training without the logit", |run| {
-            trained(run, &data, Target::AlphaBar, recipe("alpha_bar"))
+            trained(run, &data, Target::AlphaBar, recipe("_alpha_bar"))
         })?;
         let model = NoiseLevelModel::new(channels(&run.settings)?, frozen(&weights, &run.device))?;
         predictions.push(Predictions::of(&data, &model, Target::AlphaBar)?);
@@ -88,8 +88,8 @@ fn run(options: &Options) -> Result<()> {
 }
 
 /// Batch norm looks across the whole batch.
-fn recipe(name: &'static str) -> Recipe {
-    Recipe { name, whole_batches: true }
+fn recipe(suffix: &'static str) -> Recipe {
+    Recipe { suffix, whole_batches: true }
 }
 
 /// Trains the network on a target and returns its last weights.

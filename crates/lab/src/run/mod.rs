@@ -15,6 +15,7 @@ use elucidate_core::data::FashionMnist;
 use elucidate_core::files::delete_unfinished;
 use elucidate_core::rng::Streams;
 use elucidate_metrics::Classifier;
+use elucidate_report::terminal::quoted;
 use elucidate_report::{RunRecord, SCHEMA_VERSION, Session, check_text, write_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -317,8 +318,9 @@ impl Run {
     pub fn finish(&mut self) -> Result<()> {
         self.record.finished = Some(now());
         self.save()?;
-        let root = self.folder.root().display();
-        info!("done: {root}");
+        info!("done: {}", self.folder.root().display());
+        let root = self.folder.root().to_string_lossy();
+        let root = quoted(&root);
         let compare = match self.folder.path("samples.csv").exists() {
             true => format!(", and `just compare {root} RUN` holds its samples against another run's"),
             false => String::new(),

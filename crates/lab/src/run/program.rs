@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Parser};
 use elucidate_report::RunRecord;
-use elucidate_report::terminal::{arguments, say, say_aside};
+use elucidate_report::terminal::{arguments, quoted, say, say_aside};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -102,7 +102,7 @@ fn how_to_go_on(error: &anyhow::Error) -> String {
     let outside = interrupted(error).is_some() || error.chain().any(|cause| cause.is::<io::Error>());
     match UNDER_WAY.get() {
         Some(root) if outside => {
-            format!("; what is written is kept: --resume {} goes on", root.display())
+            format!("; what is written is kept: --resume {} goes on", quoted(&root.to_string_lossy()))
         }
         _ => String::new(),
     }

@@ -25,17 +25,10 @@ const EVALUATED: usize = 64;
 /// What a training has beside the run's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Recipe {
-    /// Stands behind the names of its files where a run trains more than one model: train_NAME.csv. Empty for none.
-    pub name: &'static str,
+    /// Stands behind the names of its files where a run trains more than one model, as `_alpha_bar` in train_alpha_bar.csv.
+    pub suffix: &'static str,
     /// Whether a batch is one shard, as batch norm needs it.
     pub whole_batches: bool,
-}
-
-impl Recipe {
-    /// What stands behind the names of its files.
-    fn suffix(self) -> String {
-        if self.name.is_empty() { String::new() } else { format!("_{}", self.name) }
-    }
 }
 
 /// Trains `params` by the run's settings, from the run's last checkpoint where it has one, and returns the average of the
@@ -66,7 +59,7 @@ pub fn train(
         adam_eps: 1e-5,
         ema_decay: settings.training.ema_decay,
     };
-    let suffix = recipe.suffix();
+    let suffix = recipe.suffix;
     let steps = options.epochs * options.steps_per_epoch(settings.training.train_images);
     let path = run.folder.path(format!("checkpoint/last{suffix}.safetensors"));
     let checkpoints = Some(Checkpoints { path, every: run.checkpoint_every });
@@ -75,7 +68,7 @@ pub fn train(
     let events = run.folder.path(format!("tensorboard/training{suffix}"));
     let mut logger = Logger {
         run,
-        name: recipe.name,
+        suffix,
         progress: bar("training", steps as u64),
         events: EventFile::begin(&events, trainer.steps())?,
         every: steps.div_ceil(MOST_POINTS),
@@ -111,7 +104,7 @@ const MOST_POINTS: usize = 1000;
 /// Logs a training's progress: on the terminal, in train.csv, in the event file.
 struct Logger<'a, F> {
     run: &'a Run,
-    name: &'static str,
+    suffix: &'static str,
     progress: ProgressBar,
     events: EventFile,
     /// Steps between the points of curves.
@@ -150,7 +143,7 @@ impl<F: FnMut(&EpochRecord, &Tensors, &mut EventFile) -> Result<()>> Logger<'_, 
 
     /// Writes the epochs down, and what belongs to the last where it ends at `steps`.
     fn epoch(&mut self, history: &[EpochRecord], steps: usize, average: &Tensors) -> Result<()> {
-        write_history(self.run, self.name, history)?;
+        write_history(self.run, self.suffix, history)?;
         let Some(last) = history.last().filter(|last| last.step == steps) else { return Ok(()) };
         self.events.scalars(steps, &[("loss/train", last.train_loss), ("loss/test", last.test_loss)])?;
         (self.after_epoch)(last, average, &mut self.events)?;
@@ -158,7 +151,7 @@ impl<F: FnMut(&EpochRecord, &Tensors, &mut EventFile) -> Result<()>> Logger<'_, 
     }
 }
 
-fn write_history(run: &Run, name: &str, history: &[EpochRecord]) -> Result<()> {
+fn write_history(run: &Run, suffix: &str, history: &[EpochRecord]) -> Result<()> {
     if history.is_empty() {
         return Ok(());
     }
@@ -175,7 +168,7 @@ fn write_history(run: &Run, name: &str, history: &[EpochRecord]) -> Result<()> {
             seconds: e.seconds,
         })
         .collect();
-    save_training(run.folder.root(), name, &rows)
+    save_training(run.folder.root(), suffix, &rows)
 }
 
 /// `figure` of images 0 to `n` − 1, which it is given in groups of their indices, in order.

@@ -7,6 +7,7 @@ use crate::record::{RunRecord, SampleRow, TrainRow};
 use crate::scored::{ScoredRun, named};
 use crate::setting::labels;
 use crate::summary::{Figure, Summary};
+use crate::terminal::quoted;
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -95,11 +96,9 @@ impl RunView {
     pub(crate) fn read(folder: &Path) -> Result<Self> {
         let record =
             RunRecord::read(folder).with_context(|| format!("{} is not a run's folder", folder.display()))?;
-        let rows = match is_there(&folder.join("samples.csv")) {
-            true => ScoredRun::read(folder)?.rows,
-            false => vec![],
-        };
-        let charts = run_charts(folder)?;
+        let scored = is_there(&folder.join("samples.csv")).then(|| ScoredRun::read(folder)).transpose()?;
+        let charts = run_charts(folder, scored.as_ref())?;
+        let rows = scored.map_or_else(Vec::new, |scored| scored.rows);
         // What is shown elsewhere: charts as SVG, and the settings' samples.
         let mut shown: HashSet<OsString> =
             charts.iter().map(|chart| format!("{}.png", chart.name).into()).collect();
@@ -208,7 +207,7 @@ fn again(folder: &Path, record: &RunRecord, state: &str) -> String {
         match word {
             "--out" => drop(words.next()),
             word if word.starts_with("--out=") => {}
-            word => command.push(quoted(word)),
+            word => command.push(quoted(word).into_owned()),
         }
     }
     let checkout = match record.git_revision.strip_suffix("-dirty") {
@@ -217,15 +216,6 @@ fn again(folder: &Path, record: &RunRecord, state: &str) -> String {
         None => format!("git checkout {}", quoted(&record.git_revision)),
     };
     format!("{checkout}\n{}", command.join(" "))
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+%@".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_string(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
 }
 
 /// The files that a setting's first samples may be in: as they are called now, in 22_no_t, and as schemas 1 and 2 called them.
