@@ -47,11 +47,11 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
 
 stop() {
-  for pid in slurmd slurmctld; do [ -f "$dir/$pid.pid" ] && root kill "$(cat "$dir/$pid.pid")" 2> /dev/null || true; done
-  [ -n "${munged:-}" ] && root kill "$munged" 2> /dev/null || true
+  for daemon in slurmd slurmctld; do root pkill -F "$dir/$daemon.pid" 2> /dev/null || true; done
+  if [ -n "${munged:-}" ]; then root kill "$munged" 2> /dev/null || true; fi
   # They write their state when they end.
-  for _ in $(seq 20); do pgrep -x 'slurmd|slurmctld' > /dev/null || break; sleep 0.5; done
-  [ "${keep:-}" ] && echo "kept: $dir" || root rm -rf "$dir"
+  for _ in $(seq 20); do pgrep -x slurmd > /dev/null || pgrep -x slurmctld > /dev/null || break; sleep 0.5; done
+  if [ "${keep:-}" ]; then echo "kept: $dir"; else root rm -rf "$dir"; fi
 }
 trap stop EXIT
 if ! munge -n > /dev/null 2>&1; then
