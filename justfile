@@ -45,7 +45,7 @@ exp-truncation *ARGS: data
 # Samples of a model that is committed, without training, 96 unless --samples says otherwise (options: just exp-23-karras --help)
 [group('experiments')]
 sample *ARGS: data
-    cargo run --release -p exp-23-karras -- --checkpoint results/23_karras/long/model --setting "heun steps=18" \
+    cargo run --release -p exp-23-karras -- --checkpoint results/23_karras/long/model --setting "dpmpp_2m_sde steps=36" \
         $(case " $* " in *" --samples"*) ;; *) echo --samples 96 ;; esac) "$@"
 
 # Run what a sweep's file describes, as far as it is missing, and merge its tables (just sweep FILE --plan)

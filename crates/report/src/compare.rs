@@ -70,15 +70,20 @@ impl Difference {
             fid_difference: fid_difference.mean,
             fid_difference_low,
             fid_difference_high,
-            fid_differs: fid_difference.is_not_zero(),
+            fid_differs: differs(&fid_difference, &base_fid),
             base_kid: base.figure(Figure::Kid).mean,
             kid: other.figure(Figure::Kid).mean,
             kid_difference: kid_difference.mean,
             kid_difference_low,
             kid_difference_high,
-            kid_differs: kid_difference.is_not_zero(),
+            kid_differs: differs(&kid_difference, &base.figure(Figure::Kid)),
         }
     }
+}
+
+/// Whether 0 lies outside of the interval, and not by rounding alone: real images have the same figures in all runs.
+fn differs(difference: &Estimate, base: &Estimate) -> bool {
+    difference.is_not_zero() && difference.mean.abs() > 1e-9 * base.mean.abs().max(1.0)
 }
 
 /// Every setting of the runs behind the first one that the first one has too, against it there.

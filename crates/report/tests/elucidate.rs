@@ -403,7 +403,7 @@ fn every_chart_comes_back_as_it_was() -> Result<()> {
 fn a_dot_in_the_name_of_a_comparison_is_kept() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let a = run(dir.path(), "a", &rows(&[100.0, 130.0], &[90.0, 121.0]))?;
-    for name in ["heun_churn_0.5", "heun_churn_0.25"] {
+    for name in ["heun_churn_0.5", "heun_churn_0.25.csv"] {
         let out = dir.path().join("out").join(name);
         fs::create_dir_all(dir.path().join("out"))?;
         elucidate().arg("compare").arg(&a).arg("--out").arg(&out).assert().success();

@@ -11,6 +11,7 @@ use elucidate_report::{
     difference_chart, draw_charts, fid_by_rho, fid_by_sampler, is_there, write_csv, write_page,
 };
 use rayon::prelude::*;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -187,6 +188,10 @@ fn compare(runs: &[PathBuf], against: Option<&str>, out: &Path) -> Result<()> {
         runs => compare_runs(runs)?,
     };
     ensure!(!differences.is_empty(), "{} has but one setting: there is nothing to compare", runs[0].name());
+    // Who names one of the files means all of them.
+    let is_ours =
+        out.extension().is_some_and(|ending| ["csv", "png", "svg"].map(OsStr::new).contains(&ending));
+    let out = if is_ours { &out.with_extension("") } else { out };
     let (csv, png) = (with_ending(out, ".csv")?, with_ending(out, ".png")?);
     // First what may be impossible: there may be too many settings for a picture.
     difference_chart(&differences).save_both(&png)?;
