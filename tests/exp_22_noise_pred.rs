@@ -52,6 +52,12 @@ fn a_smoke_run_leaves_everything_in_its_folder_and_its_model_can_be_measured_aga
         assert!(rmse < 0.75 / 12f64.sqrt(), "{trained}: {rmse}");
     }
 
+    // Other noise than that of the loss after the last epoch, and nearer to it than to nothing.
+    let (mse, loss) = (first["MSE on logit ᾱ, trained on logit ᾱ"], train[1].test_loss);
+    assert!((mse / loss - 1.0).abs() > 1e-3 && (mse / loss - 1.0).abs() < 0.5, "{mse} and {loss}");
+    let error = first["its standard error, trained on logit ᾱ"];
+    assert!(error > mse / 100.0 && error < mse / 2.0, "{mse} ± {error}");
+
     let again = dir.path().join("again");
     smoke(&again).args(["--threads", "2", "--checkpoint"]).arg(out.join("model")).assert().success();
     let second = figures(&again)?;

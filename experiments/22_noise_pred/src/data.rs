@@ -44,6 +44,10 @@ impl Target {
     }
 }
 
+/// Noise levels at which each test image is read in the end: of one alone, the few that are nearly all image or all noise decide what the
+/// mean squared error is.
+pub const DRAWS: usize = 10;
+
 /// The data and how it is noised.
 pub struct NoisedData {
     images: Images,
@@ -105,10 +109,13 @@ impl NoisedData {
         (answer - wanted)?.sqr()?.mean_all()
     }
 
-    /// True ᾱ and the network's answer for every test image.
+    /// True ᾱ and the network's answer for the test images, each noised [`DRAWS`] times: all images of the first draw, which is that of
+    /// [`Self::test_loss`], then those of the next.
     pub fn answers(&self, model: &NoiseLevelModel) -> Result<Vec<(f64, f64)>> {
-        let groups = map_images(self.images.test_images, &self.images.device, |indices| {
-            let (x, alpha_bars) = self.noised_test(indices)?;
+        let n = self.images.test_images;
+        let groups = map_images(DRAWS * n, &self.images.device, |draws| {
+            let images: Vec<usize> = draws.iter().map(|draw| draw % n).collect();
+            let (x, alpha_bars) = self.noised(&self.images.data.test, &images, &numbers(draws), "test")?;
             let answers = model.forward(&x)?.to_vec1::<f32>()?;
             Ok(alpha_bars.into_iter().zip(answers.into_iter().map(f64::from)).collect::<Vec<_>>())
         })?;

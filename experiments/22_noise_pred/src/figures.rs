@@ -1,19 +1,19 @@
 //! How well the noise level is read: errors, charts, and images with what was read off them.
 
-use crate::data::{NoisedData, Target};
+use crate::data::{DRAWS, NoisedData, Target};
 use anyhow::Result;
 use elucidate_lab::evaluate::figures::quantile;
 use elucidate_lab::evaluate::pictures::{COLUMNS, pictures};
 use elucidate_lab::run::Run;
 use elucidate_lab::train::noise_level::NoiseLevelModel;
-use elucidate_report::{Series, picture_grid, save_curves};
+use elucidate_report::{Estimate, Series, picture_grid, save_curves};
 use elucidate_schedules::logit;
 use serde::Serialize;
 
 /// What a network said of the test images.
 pub struct Predictions {
     target: Target,
-    /// True and predicted ᾱ.
+    /// True and predicted ᾱ, as [`NoisedData::answers`] has them.
     pairs: Vec<(f64, f64)>,
 }
 
@@ -22,8 +22,13 @@ pub struct Predictions {
 pub struct Errors {
     pub trained_on: &'static str,
     pub seed: u64,
+    /// Test images.
     pub n: usize,
+    /// Noise levels at which each was read.
+    pub draws: usize,
     pub mse_logit: f64,
+    /// What other test images and noise would change it by.
+    pub mse_logit_std_err: f64,
     pub rmse_logit: f64,
     pub rmse_alpha_bar: f64,
 }
@@ -35,13 +40,20 @@ impl Predictions {
     }
 
     pub fn errors(&self, run: &Run) -> Errors {
-        let mse_logit = mean_square(self.pairs.iter().map(|&(truth, found)| logit(found) - logit(truth)));
+        let n = self.pairs.len() / DRAWS;
+        let square = |(truth, found): (f64, f64)| (logit(found) - logit(truth)).powi(2);
+        // The draws of an image are no images of their own.
+        let of_image =
+            |image| (0..DRAWS).map(|draw| square(self.pairs[draw * n + image])).sum::<f64>() / DRAWS as f64;
+        let mse_logit = Estimate::of(&(0..n).map(of_image).collect::<Vec<_>>());
         Errors {
             trained_on: self.target.name(),
             seed: run.settings.seed,
-            n: self.pairs.len(),
-            mse_logit,
-            rmse_logit: mse_logit.sqrt(),
+            n,
+            draws: DRAWS,
+            mse_logit: mse_logit.mean,
+            mse_logit_std_err: mse_logit.error.map_or(f64::NAN, |error| error.0),
+            rmse_logit: mse_logit.mean.sqrt(),
             rmse_alpha_bar: mean_square(self.pairs.iter().map(|&(truth, found)| found - truth)).sqrt(),
         }
     }

@@ -79,6 +79,7 @@ fn run(options: &Options) -> Result<()> {
     let errors: Vec<Errors> = predictions.iter().map(|p| p.errors(&run)).collect();
     for row in &errors {
         run.figure(&format!("MSE on logit ᾱ, trained on {}", row.trained_on), row.mse_logit);
+        run.figure(&format!("its standard error, trained on {}", row.trained_on), row.mse_logit_std_err);
         run.figure(&format!("RMSE on ᾱ, trained on {}", row.trained_on), row.rmse_alpha_bar);
     }
     write_csv(&run.folder.path("errors.csv"), &errors)?;
