@@ -64,18 +64,8 @@ fn training(run: &Run, preconditioning: &Preconditioning) -> Result<String> {
             "loss",
             &format!("{:.4} on the noised {tested} test images after {} images", last.test_loss, last.images),
         )?;
-    }
-    if let Some(seconds) = record.seconds.get("training") {
-        line(
-            "time",
-            &format!(
-                "{:.1} minutes with {} threads on {} ({})",
-                seconds / 60.0,
-                record.threads,
-                record.device,
-                record.cpu
-            ),
-        )?;
+        // Of all sessions, where it was gone on with.
+        line("time", &format!("{:.1} minutes on {} ({})", last.seconds / 60.0, record.device, record.cpu))?;
     }
     line("program", &format!("elucidate {}, revision {}", env!("CARGO_PKG_VERSION"), record.git_revision))?;
     Ok(text)

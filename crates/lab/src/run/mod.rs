@@ -290,17 +290,20 @@ impl Run {
         !self.record.resumed.is_empty()
     }
 
-    /// Does a phase of the run and writes down how long it took, with what an earlier session of the run wrote down.
+    /// Does a phase of the run and writes down how long it took, also where it was stopped, with what an earlier session of the run
+    /// wrote down.
     ///
     /// # Errors
     /// Those of the phase, when run.json cannot be written, and when the run was asked to stop.
     pub fn phase<T>(&mut self, name: &str, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         interrupt::check()?;
         let start = Instant::now();
-        let result = work(self)?;
+        let result = work(self);
         let seconds = start.elapsed().as_secs_f64();
         *self.record.seconds.entry(name.to_string()).or_default() += seconds;
-        self.save()?;
+        let saved = self.save();
+        let result = result?;
+        saved?;
         info!("{name}: {seconds:.1} s");
         Ok(result)
     }
