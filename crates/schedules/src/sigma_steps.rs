@@ -354,17 +354,23 @@ fn iddpm_levels(c1: f64, c2: f64) -> impl Iterator<Item = f64> {
 }
 
 options! {
-    /// The lesson's earlier idea: of t = 0 … 999 those with (t + 101) mod ⌊(t + 101)/100⌋ = 0, sparse at the noise end, along the
-    /// schedule of the model, its range cut into a thousand: 296 of them, less one where the first is σ = 0.
+    /// The lesson's earlier idea: of the times 0 … 999 of linear β those with (t + 101) mod ⌊(t + 101)/100⌋ = 0, sparse at the noise end:
+    /// 296 of a thousand. Along the model's linear β where it has one, its times cut into a thousand, else along the lesson's, β from 1e-4
+    /// to 0.01 on pixels of \[−½,½\]: σ from 25.1 to 0.02.
     pub struct UnevenSteps {}
 }
 
 impl Spacing for UnevenSteps {
     fn sigmas(&self, schedule: &NoiseSchedule, scale: f64) -> Result<Vec<f64>, ScheduleError> {
+        const LESSONS: NoiseSchedule =
+            NoiseSchedule::LinearBeta { beta_min: 1e-4, beta_max: 0.01, steps: 1000 };
+        let (schedule, scale) = match schedule {
+            NoiseSchedule::LinearBeta { .. } => (schedule, scale),
+            _ => (&LESSONS, 0.5),
+        };
         let kept = |t: &usize| (t + 101).is_multiple_of((t + 101) / 100);
-        let (first, last) = schedule.times();
-        let time = |t: usize| first + (last - first) * t as f64 / 999.0;
-        Ok((0..1000).rev().filter(kept).map(|t| schedule.sigma(time(t)) / scale).collect())
+        let last = schedule.times().1;
+        Ok((0..1000).rev().filter(kept).map(|t| schedule.sigma(last * t as f64 / 999.0) / scale).collect())
     }
 }
 
@@ -517,6 +523,15 @@ mod tests {
         // t = 0 is among them, since 101 mod 1 = 0; so is t = 999, 1100 mod 11 = 0.
         close(sigmas[295], schedule.sigma(0.0) / 0.5);
         close(sigmas[0], schedule.sigma(999.0) / 0.5);
+        // Whatever another model's schedule is, they are the lesson's.
+        for other in [NoiseSchedule::Edm {}, NoiseSchedule::default()] {
+            assert_eq!(SigmaSteps::from(UnevenSteps {}).sigmas(&other, 1.0).unwrap(), sigmas);
+        }
+        // By Python: √(1/∏(1 − β) − 1) over β evenly from 1e-4 to 0.01.
+        close(sigmas[0], 12.557_312_013_317_713 / 0.5);
+        // Along a model's own linear β, at its own scale.
+        let own = NoiseSchedule::LinearBeta { beta_min: 1e-4, beta_max: 0.02, steps: 1000 };
+        close(SigmaSteps::from(UnevenSteps {}).sigmas(&own, 1.0).unwrap()[0], own.sigma(999.0));
     }
 
     #[test]
@@ -547,6 +562,6 @@ mod tests {
         assert_eq!(list(&[3.0, 2.0]).unwrap(), [3.0, 2.0, 0.0]);
         // A schedule whose σ leave f32.
         let vp = NoiseSchedule::Vp { beta_d: 200.0, beta_min: 0.1 };
-        refused(SigmaSteps::from(UnevenSteps {}).sigmas(&vp, 1.0), "begin at");
+        refused(SigmaSteps::from(DdimSteps { steps: 10 }).sigmas(&vp, 1.0), "begin at");
     }
 }
