@@ -109,7 +109,8 @@ fn points<'a>(table: &'a Table, chart: &Chart) -> Result<Vec<Point<'a>>> {
         let is_shown = only.iter().all(|(column, value)| same(cell(column), value));
         of_only += usize::from(is_shown);
         let Ok(value) = cell(figure).parse() else { continue };
-        if !is_shown || cell(x).is_empty() {
+        // Real images have no setting, no steps …: they have no place where these tell rows apart.
+        if !is_shown || cell(x).is_empty() || across.iter().any(|(_, column)| cell(column).is_empty()) {
             continue;
         }
         let names = across.iter().map(|(name, column)| match chart.kind {

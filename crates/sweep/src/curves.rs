@@ -101,7 +101,11 @@ fn chart(curves: &Curves, series: Vec<Series>) -> LineChart {
         .unwrap_or_else(|| LineChart::new(&name, "x", &name, series));
     chart.title += &format!(", by {}", curves.lines.join(", "));
     if let Some(against) = &curves.against {
-        chart.y_label = format!("as a multiple of that of {against}");
+        chart.y_label = match chart.series.as_slice() {
+            // A single line has no legend.
+            [only] => format!("that of {}, as a multiple of that of {against}", only.name),
+            _ => format!("as a multiple of that of {against}"),
+        };
         chart.y_scale = Scale::Linear;
     }
     chart
