@@ -23,7 +23,7 @@ epochs = 1
 samples = 10
 setting = ["heun steps=2", "euler 4"]
 [axes]
-schedule = ["cosine", "sigmoid tau=0.9"]
+schedule = ["cosine", "cosine tau=0.9"]
 seed = [1, 2]
 [[charts]]
 kind = "heat_map"
@@ -37,6 +37,12 @@ kind = "lines"
 x = "nfe"
 lines = ["schedule"]
 figure = "kid"
+[[charts]]
+kind = "heat_map"
+x = "schedule"
+y = "label"
+figure = "fid"
+name = "pooled"
 [[curves]]
 csv = "error_by_sigma"
 lines = ["schedule"]
@@ -110,42 +116,42 @@ fn a_stopped_sweep_goes_on_and_ends_with_the_tables_of_its_runs() -> Result<()> 
     let alone = dir.path().join("alone");
     let mut command = common::smoke(&other(BINARY, "exp-design-space")?, &alone);
     command.args(["--epochs", "6", "--samples", "10", "--setting", "heun steps=2", "--setting", "euler 4"]);
-    command.args(["--schedule", "sigmoid tau=0.9", "--seed", "2"]).assert().success();
+    command.args(["--schedule", "cosine tau=0.9", "--seed", "2"]).assert().success();
     let fids = |rows: Vec<SampleRow>| -> Vec<u64> { rows.iter().map(|row| row.fid.to_bits()).collect() };
     let alone = fids(read_csv(&alone.join("samples.csv"))?);
     let name =
-        whole.keys().find(|name| name.contains("sigmoid") && name.contains("seed=2")).context("the run")?;
+        whole.keys().find(|name| name.contains("tau") && name.contains("seed=2")).context("the run")?;
     assert_eq!(fids(read_csv(&out.join(name).join("samples.csv"))?), alone);
 
     let mut merged = csv::Reader::from_path(out.join("samples.csv"))?;
     let rows: Vec<BTreeMap<String, String>> = merged.deserialize().collect::<Result<_, _>>()?;
     assert_eq!(rows.len(), 4 * alone.len());
-    let ours = rows.iter().filter(|row| row["axis_schedule"] == "sigmoid tau=0.9" && row["axis_seed"] == "2");
+    let ours = rows.iter().filter(|row| row["axis_schedule"] == "cosine tau=0.9" && row["axis_seed"] == "2");
     let ours: Vec<u64> = ours.map(|row| Ok(row["fid"].parse::<f64>()?.to_bits())).collect::<Result<_>>()?;
     assert_eq!(ours, alone);
     let runs: Vec<BTreeMap<String, String>> =
         csv::Reader::from_path(out.join("runs.csv"))?.deserialize().collect::<Result<_, _>>()?;
     assert!(runs.iter().all(|run| !run["finished"].is_empty() && run["test_loss"].parse::<f64>().is_ok()));
-    for chart in ["heat.png", "kid_by_nfe_and_schedule.png", "error_by_sigma.png"] {
+    for chart in ["heat.png", "kid_by_nfe_and_schedule.png", "pooled.png", "error_by_sigma.png"] {
         assert!(out.join(chart).exists(), "{chart}");
     }
-    // Each run's curve against that of its seed, then the mean over seeds.
-    let curve = |schedule: &str, seed: u32| -> Result<Vec<f64>> {
-        let is_it = |name: &&String| name.starts_with(&format!("schedule={schedule}_seed={seed}"));
-        let folder = out.join(whole.keys().find(is_it).context("the run")?);
-        let [series] = &read_curves(&folder.join("error_by_sigma.csv"))?[..] else { bail!("one series") };
-        Ok(series.points.iter().map(|point| point.1).collect())
+    intervals_are_those_of_runs(&out, &rows)?;
+    // The mean over seeds of one schedule's curves over that of the other's.
+    let sum = |schedule: &str| -> Result<Vec<f64>> {
+        let mut sum = vec![];
+        for name in whole.keys().filter(|name| name.starts_with(&format!("schedule={schedule}_"))) {
+            let series = read_curves(&out.join(name).join("error_by_sigma.csv"))?;
+            let points = &series.first().context("a line")?.points;
+            sum.resize(points.len(), 0.0);
+            sum.iter_mut().zip(points).for_each(|(sum, point)| *sum += point.1);
+        }
+        Ok(sum)
     };
-    let ratios = |seed| -> Result<Vec<f64>> {
-        let (ours, base) = (curve("sigmoid-tau=0.9", seed)?, curve("cosine", seed)?);
-        Ok(ours.iter().zip(base).map(|(ours, base)| ours / base).collect())
-    };
-    let (first, second) = (ratios(1)?, ratios(2)?);
+    let (ours, base) = (sum("cosine-tau=0.9")?, sum("cosine")?);
     let [drawn] = &read_curves(&out.join("error_by_sigma.csv"))?[..] else { bail!("one line") };
-    assert_eq!(drawn.name, "sigmoid tau=0.9");
-    assert_eq!(drawn.points.len(), first.len());
-    for (((_, y), a), b) in drawn.points.iter().zip(first).zip(second) {
-        assert!((y / ((a + b) / 2.0) - 1.0).abs() < 1e-12, "{y} is not the mean of {a} and {b}");
+    assert_eq!((drawn.name.as_str(), drawn.points.len()), ("cosine tau=0.9", 17));
+    for ((_, y), (ours, base)) in drawn.points.iter().zip(ours.into_iter().zip(base)) {
+        assert!((y / (ours / base) - 1.0).abs() < 1e-12, "{y} is not {ours} over {base}");
     }
 
     // A changed file runs what is new, and nothing twice.
@@ -155,6 +161,40 @@ fn a_stopped_sweep_goes_on_and_ends_with_the_tables_of_its_runs() -> Result<()> 
     assert_eq!(now.len(), 6);
     assert!(whole.iter().all(|(name, record)| *record == now[name]));
     Ok(())
+}
+
+/// What the charts' CSVs say against the merged `rows`: in a row of runs of their own the scatter is of all places together, of four runs two
+/// degrees of freedom; where one run has several places, it is of each alone.
+fn intervals_are_those_of_runs(out: &Path, rows: &[BTreeMap<String, String>]) -> Result<()> {
+    let of = |column: &str, schedule: &str, label: &str| -> Result<[f64; 2]> {
+        let ours = rows.iter().filter(|row| row["axis_schedule"] == schedule && row["label"] == label);
+        let values: Vec<f64> = ours.map(|row| row[column].parse()).collect::<Result<_, _>>()?;
+        values.try_into().map_err(|values| anyhow::anyhow!("{values:?} are not of two seeds"))
+    };
+    let check = |file: &str, x: &str, line: &str, mean: f64, half_width: f64| -> Result<()> {
+        let drawn: Vec<BTreeMap<String, String>> =
+            csv::Reader::from_path(out.join(file))?.deserialize().collect::<Result<_, _>>()?;
+        let row = drawn.iter().find(|row| row["x"] == x && row["line"] == line).context("the row")?;
+        for (column, expected) in [("mean", mean), ("half_width", half_width)] {
+            let found: f64 = row[column].parse()?;
+            assert!(
+                (found / expected - 1.0).abs() < 1e-6,
+                "{file}, {x}, {line}: {column} {found}, not {expected}"
+            );
+        }
+        Ok(())
+    };
+    // Quantiles of Student's t for one and two degrees of freedom.
+    let (one, two) = (12.706_204_736_4, 4.302_652_729_9);
+    let square = |[a, b]: [f64; 2]| (a - b).powi(2) / 2.0;
+    for label in ["heun 2", "euler 4"] {
+        let (a, b) = (of("fid", "cosine", label)?, of("fid", "cosine tau=0.9", label)?);
+        let half_width = two * ((square(a) + square(b)) / 2.0 / 2.0).sqrt();
+        check("pooled.csv", "cosine", label, (a[0] + a[1]) / 2.0, half_width)?;
+    }
+    let kid = of("kid", "cosine", "euler 4")?;
+    let half_width = one * (square(kid) / 2.0).sqrt();
+    check("kid_by_nfe_and_schedule.csv", "4", "schedule cosine", (kid[0] + kid[1]) / 2.0, half_width)
 }
 
 #[test]
@@ -207,6 +247,14 @@ fn what_cannot_be_is_refused_with_its_line_before_anything_is_written() -> Resul
             "line 7: lines: there is no axis \"lr\"",
         ),
         (axes("seed = [1]\n[[curves]]\ncsv = \"loss\"\nlines = []"), "line 7: lines: name at least one"),
+        (
+            axes("seed = [1]\nlr = [1e-3, 2e-3]\n[[curves]]\ncsv = \"loss\"\nlines = [\"seed\"]"),
+            "line 8: lines: name \"lr\" too",
+        ),
+        (
+            axes("lr = [1e-3, 2e-3]\n[[curves]]\ncsv = \"loss\"\nlines = [\"lr\"]\nagainst = \"1\""),
+            "line 7: against: there is no line \"1\": give one of 0.001; 0.002",
+        ),
         (format!("at_once = 0\n{}", axes("seed = [1]")), "line 2: at_once is 0"),
     ] {
         let text = with_out(dir.path(), &text);
@@ -253,7 +301,7 @@ fn without_slurm_it_says_what_is_missing_and_submits_nothing() -> Result<()> {
 #[test]
 fn a_chart_joins_nothing_that_differs_in_more_than_seeds() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let one = FOUR.replace("seed = [1, 2]", "seed = [1]").replace(", \"sigmoid tau=0.9\"", "");
+    let one = FOUR.replace("seed = [1, 2]", "seed = [1]").replace(", \"cosine tau=0.9\"", "");
     // Real images have no setting: whole and spoilt, they differ all the same.
     let real = format!(
         "{one}\n[[charts]]\nkind = \"lines\"\nx = \"n\"\nfigure = \"density\"\nonly = {{ setting = \"\" }}"
@@ -262,7 +310,10 @@ fn a_chart_joins_nothing_that_differs_in_more_than_seeds() -> Result<()> {
         .assert()
         .failure()
         .stderr(predicates::str::contains("sampler \"real\" and \"real_noise_0.05\" would be drawn as one"));
-    let text = with_out(dir.path(), &FOUR.replacen("lines = [\"schedule\"]\n", "", 1));
-    sweep(dir.path(), &text)?.assert().failure().stderr(predicates::str::contains("would be drawn as one"));
+    // Noise levels that end elsewhere have no errors at the same ones.
+    let text = FOUR.replacen("lines = [\"schedule\"]\n", "", 1).replace("cosine tau=0.9", "linear_alpha_bar");
+    let refused = sweep(dir.path(), &with_out(dir.path(), &text))?.assert().failure();
+    let told = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
+    assert!(told.contains("would be drawn as one") && told.contains("curves differ in their x"), "{told}");
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! The charts of a merged table.
 
-use crate::description::{Chart, Kind, Sweep, text};
+use crate::description::{Chart, Kind, Sweep, as_file, text};
 use crate::merge::{AXIS, Table};
 use anyhow::{Context, Result, bail, ensure};
 use elucidate_report::{Chart as _, Estimate, HeatMap, LineChart, Scale, Series, write_csv};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 /// Where a figure is drawn: its x, and its line or its row of a heat map.
@@ -30,13 +30,14 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn of(((x, line), estimate): (&'a Place, &Estimate)) -> Self {
+    fn of(((x, line), estimate): &'a (Place, Estimate)) -> Self {
         Self { x, line, mean: estimate.mean, half_width: estimate.half_width() }
     }
 }
 
 /// Draws a chart of `table` into the sweep's folder, with its numbers as a CSV beside it, and returns its file. A figure is the mean over
-/// the runs at its place; its interval is Student's t of the scatter within all places together, none where each has one run.
+/// the runs at its place; its interval is Student's t of the scatter within all places of a line or a row together, where each has runs of
+/// its own, else within the place alone.
 ///
 /// # Errors
 /// When the chart asks for what the table does not have, when rows that differ in more than their seeds would be drawn as one, or when
@@ -45,12 +46,12 @@ pub fn draw(sweep: &Sweep, table: &Table, chart: &Chart) -> Result<PathBuf> {
     let estimates = estimates(&points(table, chart)?)?;
     let title = title(chart)?;
     let path = sweep.out.join(format!("{}.png", file_stem(chart)?));
-    let rows: Vec<Row> = estimates.iter().map(Row::of).collect();
-    write_csv(&path.with_extension("csv"), &rows)?;
     match chart.kind {
-        Kind::Lines => lines(chart, title, estimates)?.save_both(&path)?,
+        Kind::Lines => lines(chart, title, &estimates)?.save_both(&path)?,
         Kind::HeatMap => heat_map(title, &estimates).save_both(&path)?,
     }
+    let rows: Vec<Row> = estimates.iter().map(Row::of).collect();
+    write_csv(&path.with_extension("csv"), &rows)?;
     Ok(path)
 }
 
@@ -72,7 +73,7 @@ fn title(chart: &Chart) -> Result<String> {
 /// When the chart lacks what its kind needs.
 pub fn file_stem(chart: &Chart) -> Result<String> {
     let name = chart.name.clone().map_or_else(|| title(chart), Ok)?;
-    Ok(name.replace(['/', ' ', ','], "_"))
+    Ok(as_file(&name))
 }
 
 /// What lines or rows are told apart by.
@@ -110,7 +111,9 @@ fn points<'a>(table: &'a Table, chart: &Chart) -> Result<Vec<Point<'a>>> {
         of_only += usize::from(is_shown);
         let Ok(value) = cell(figure).parse() else { continue };
         // Real images have no setting, no steps …: they have no place where these tell rows apart.
-        if !is_shown || cell(x).is_empty() || across.iter().any(|(_, column)| cell(column).is_empty()) {
+        let is_real = row.get("sampler").is_some_and(|sampler| sampler.starts_with("real"));
+        let has_no_place = is_real && across.iter().any(|(_, column)| cell(column).is_empty());
+        if !is_shown || cell(x).is_empty() || has_no_place {
             continue;
         }
         let names = across.iter().map(|(name, column)| match chart.kind {
@@ -126,51 +129,71 @@ fn points<'a>(table: &'a Table, chart: &Chart) -> Result<Vec<Point<'a>>> {
     Ok(points)
 }
 
-/// The mean at each place, over what differs in its seeds alone.
-fn estimates(points: &[Point]) -> Result<BTreeMap<Place, Estimate>> {
-    let mut places: BTreeMap<&Place, Vec<&Point>> = BTreeMap::new();
+/// The runs' means at a place.
+type Runs<'a> = BTreeMap<&'a str, Vec<f64>>;
+
+/// The mean at each place, over what differs in its seeds alone, in the order of the rows.
+fn estimates(points: &[Point]) -> Result<Vec<(Place, Estimate)>> {
+    let mut places: Vec<(&Place, Vec<&Point>)> = vec![];
     for point in points {
-        let there = places.entry(&point.place).or_default();
-        if let Some(first) = there.first()
-            && let Some((a, b)) = first.of.iter().zip(&point.of).find(|(a, b)| a != b)
-        {
+        let Some((_, there)) = places.iter_mut().find(|(place, _)| **place == point.place) else {
+            places.push((&point.place, vec![point]));
+            continue;
+        };
+        if let Some((a, b)) = there[0].of.iter().zip(&point.of).find(|(a, b)| a != b) {
             bail!("{} {:?} and {:?} would be drawn as one: put it into x, lines or only", a.0, a.1, b.1);
         }
         there.push(point);
     }
     let of_runs = |points: &Vec<&Point>| -> Vec<f64> {
-        let mut runs: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        let mut runs = Runs::new();
         points.iter().for_each(|point| runs.entry(point.run).or_default().push(point.value));
         runs.values().map(|values| Estimate::of(values).mean).collect()
     };
-    let estimates = Estimate::of_groups(&places.values().map(of_runs).collect::<Vec<_>>());
-    Ok(places.into_keys().cloned().zip(estimates).collect())
+    let mut estimates = vec![];
+    for line in in_order(places.iter().map(|(place, _)| &place.1)) {
+        let row: Vec<_> = places.iter().filter(|(place, _)| place.1 == line).collect();
+        let values: Vec<Vec<f64>> = row.iter().map(|(_, points)| of_runs(points)).collect();
+        // The figures of one run at several places scatter together.
+        let runs: HashSet<&str> = row.iter().flat_map(|(_, points)| points).map(|point| point.run).collect();
+        let have_their_own = runs.len() == values.iter().map(Vec::len).sum::<usize>();
+        let means = match have_their_own {
+            true => Estimate::of_groups(&values),
+            false => values.iter().map(|values| Estimate::of(values)).collect(),
+        };
+        estimates.extend(row.iter().map(|(place, _)| (*place).clone()).zip(means));
+    }
+    Ok(estimates)
 }
 
-fn lines(chart: &Chart, title: String, estimates: BTreeMap<Place, Estimate>) -> Result<LineChart> {
-    let mut series: BTreeMap<String, Vec<(f64, Estimate)>> = BTreeMap::new();
-    for ((x, name), estimate) in estimates {
-        let number =
-            x.parse().with_context(|| format!("{} {x:?} is no number: a heat map has names", chart.x))?;
-        ensure!(!chart.log_x || number > 0.0, "{} {x} has no place on a logarithmic axis", chart.x);
-        series.entry(name).or_default().push((number, estimate));
-    }
-    let line = |(name, mut points): (String, Vec<(f64, Estimate)>)| {
+fn lines(chart: &Chart, title: String, estimates: &[(Place, Estimate)]) -> Result<LineChart> {
+    let mut series = vec![];
+    for name in in_order(estimates.iter().map(|((_, line), _)| line)) {
+        let mut points = vec![];
+        for ((x, _), estimate) in estimates.iter().filter(|((_, line), _)| *line == name) {
+            let number: f64 =
+                x.parse().with_context(|| format!("{} {x:?} is no number: a heat map has names", chart.x))?;
+            ensure!(!chart.log_x || number > 0.0, "{} {x} has no place on a logarithmic axis", chart.x);
+            points.push((number, estimate));
+        }
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         let half_widths = points.iter().map(|(_, y)| y.half_width().unwrap_or(f64::NAN)).collect();
-        Series::with_half_widths(name, points.iter().map(|(x, y)| (*x, y.mean)).collect(), half_widths)
-    };
+        let points = points.iter().map(|(x, y)| (*x, y.mean)).collect();
+        series.push(Series::with_half_widths(name, points, half_widths));
+    }
     let x_label = format!("{} (whiskers: 95 % intervals over runs)", chart.x);
     let x_scale = if chart.log_x { Scale::Log } else { Scale::Linear };
-    let series = series.into_iter().map(line).collect();
     Ok(LineChart { x_scale, ..LineChart::new(&title, &x_label, &chart.figure, series) })
 }
 
-fn heat_map(title: String, estimates: &BTreeMap<Place, Estimate>) -> HeatMap {
-    let columns = in_order(estimates.keys().map(|(x, _)| x));
-    let cell = |x: &String, y: &String| estimates.get(&(x.clone(), y.clone())).copied();
+fn heat_map(title: String, estimates: &[(Place, Estimate)]) -> HeatMap {
+    let columns = in_order(estimates.iter().map(|((x, _), _)| x));
+    let cell = |x: &String, y: &String| {
+        let found = estimates.iter().find(|((at, line), _)| at == x && line == y);
+        found.map(|(_, estimate)| *estimate)
+    };
     let row = |y: String| (y.clone(), columns.iter().map(|x| cell(x, &y)).collect());
-    let rows = in_order(estimates.keys().map(|(_, y)| y)).into_iter().map(row).collect();
+    let rows = in_order(estimates.iter().map(|((_, line), _)| line)).into_iter().map(row).collect();
     HeatMap { title, columns: columns.clone(), rows }
 }
 
@@ -179,9 +202,10 @@ fn same(a: &str, b: &str) -> bool {
     a == b || matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Each once: numbers by size, else by name.
+/// Each once: numbers by size, names as they come.
 fn in_order<'a>(values: impl Iterator<Item = &'a String>) -> Vec<String> {
-    let mut values: Vec<String> = values.collect::<BTreeSet<_>>().into_iter().cloned().collect();
+    let mut seen = HashSet::new();
+    let mut values: Vec<String> = values.filter(|value| seen.insert(*value)).cloned().collect();
     if values.iter().all(|value| value.parse::<f64>().is_ok()) {
         values.sort_by(|a, b| a.parse().unwrap_or(0f64).total_cmp(&b.parse().unwrap_or(0f64)));
     }

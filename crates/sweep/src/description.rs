@@ -4,7 +4,7 @@ use crate::charts::file_stem;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use toml::{Spanned, Value};
@@ -67,7 +67,7 @@ pub struct Chart {
     pub name: Option<String>,
 }
 
-/// A chart of curves that the runs have a CSV of, as `error_by_sigma`: the mean over the runs that differ in nothing else.
+/// A chart of curves that the runs have a CSV of, as `error_by_sigma`: the mean over seeds.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Curves {
@@ -75,9 +75,9 @@ pub struct Curves {
     pub csv: String,
     /// Which of the CSV's lines; its only one where this is left out.
     pub series: Option<String>,
-    /// Axes whose values make a line each.
+    /// Axes whose values make a line each: all but `seed`.
     pub lines: Vec<String>,
-    /// The values of the line that the others are shown as multiples of, run by run.
+    /// The values of the line that the others are shown as multiples of, in the order of `lines`.
     pub against: Option<String>,
     /// The chart's file, without its ending.
     pub name: Option<String>,
@@ -85,8 +85,38 @@ pub struct Curves {
 
 impl Curves {
     /// The chart's file and its CSV's, without an ending.
-    pub fn file_stem(&self) -> &str {
-        self.name.as_deref().unwrap_or(&self.csv)
+    pub fn file_stem(&self) -> String {
+        as_file(self.name.as_deref().unwrap_or(&self.csv))
+    }
+
+    /// The values of a run that make its line.
+    pub fn line(&self, sweep: &Sweep, run: &PlannedRun) -> String {
+        let value = |line: &String| {
+            let axis = sweep.axes.iter().position(|axis| *axis == line.replace('_', "-"))?;
+            run.values.get(axis).map(String::as_str)
+        };
+        self.lines.iter().filter_map(value).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Refuses what no run can have.
+    fn check(&self, sweep: &Sweep) -> Result<()> {
+        let named: Vec<String> = self.lines.iter().map(|line| line.replace('_', "-")).collect();
+        ensure!(!named.is_empty(), "lines: name at least one axis");
+        if let Some(unknown) = named.iter().find(|line| !sweep.axes.contains(line)) {
+            bail!("lines: there is no axis {unknown:?}");
+        }
+        if let Some(axis) = sweep.axes.iter().find(|&axis| axis != "seed" && !named.contains(axis)) {
+            bail!("lines: name {axis:?} too: only over seeds a curve is averaged");
+        }
+        if let Some(against) = &self.against {
+            let lines: BTreeSet<String> = sweep.runs.iter().map(|run| self.line(sweep, run)).collect();
+            ensure!(
+                lines.contains(against),
+                "against: there is no line {against:?}: give one of {}",
+                Vec::from_iter(lines).join("; ")
+            );
+        }
+        Ok(())
     }
 }
 
@@ -212,21 +242,21 @@ impl Sweep {
         }
         let experiment = contents.experiment.get_ref().clone();
         let runs = expand(&experiment, (&fixed, &off), &axes).with_context(|| file.display().to_string())?;
-        let axes: Vec<String> = axes.into_iter().flat_map(|axis| axis.names).collect();
-        let (charts, curves) = charts(contents.charts, contents.curves, &axes, at)?;
-        Ok(Self {
+        let mut sweep = Self {
             file: file.to_path_buf(),
             experiment,
             experiment_at: contents.experiment.span().start,
             out,
             at_once,
-            axes,
+            axes: axes.into_iter().flat_map(|axis| axis.names).collect(),
             runs,
-            charts,
-            curves,
+            charts: vec![],
+            curves: vec![],
             places,
-            text,
-        })
+            text: text.clone(),
+        };
+        (sweep.charts, sweep.curves) = charts(&sweep, contents.charts, contents.curves, at)?;
+        Ok(sweep)
     }
 
     /// Where `option` stands, as a beginning of a message; the file alone where it does not.
@@ -252,9 +282,9 @@ impl Sweep {
 
 /// The charts, each with what its kind needs and a file of its own; `at` says where a place is.
 fn charts(
+    sweep: &Sweep,
     charts: Vec<Spanned<Chart>>,
     curves: Vec<Spanned<Curves>>,
-    axes: &[String],
     at: impl Fn(usize) -> String,
 ) -> Result<(Vec<Chart>, Vec<Curves>)> {
     // The tables' names are taken.
@@ -269,17 +299,16 @@ fn charts(
     }
     for curves in &curves {
         let place = at(curves.span().start);
-        is_new(curves.get_ref().file_stem().to_string(), &place)?;
-        let unknown = curves.get_ref().lines.iter().find(|line| !axes.contains(&line.replace('_', "-")));
-        ensure!(
-            unknown.is_none(),
-            "{place}: lines: there is no axis {:?}",
-            unknown.map_or("", String::as_str)
-        );
-        ensure!(!curves.get_ref().lines.is_empty(), "{place}: lines: name at least one axis");
+        is_new(curves.get_ref().file_stem(), &place)?;
+        curves.get_ref().check(sweep).context(place)?;
     }
     let charts = charts.into_iter().map(Spanned::into_inner).collect();
     Ok((charts, curves.into_iter().map(Spanned::into_inner).collect()))
+}
+
+/// A chart's name as that of a file.
+pub fn as_file(name: &str) -> String {
+    name.replace(['/', ' ', ','], "_")
 }
 
 /// The line of byte `at`, from 1.

@@ -99,13 +99,13 @@ pub fn merge(sweep: &Sweep) -> Result<Merged> {
     if finished.is_empty() {
         return Ok(merged);
     }
-    let mut drawn = |what: &str, chart: Result<PathBuf>| match chart {
-        Ok(path) => merged.written.push(path),
+    let mut drawn = |what: &str, chart: Result<Option<PathBuf>>| match chart {
+        Ok(path) => merged.written.extend(path),
         Err(error) => merged.faults.push(format!("the chart of {what}: {error:#}")),
     };
     for chart in &sweep.charts {
         let table = if samples.column(&chart.figure).is_ok() { &samples } else { &runs };
-        drawn(&chart.figure, charts::draw(sweep, table, chart));
+        drawn(&chart.figure, charts::draw(sweep, table, chart).map(Some));
     }
     let finished: Vec<&PlannedRun> =
         sweep.runs.iter().filter(|run| finished.contains(run.name.as_str())).collect();

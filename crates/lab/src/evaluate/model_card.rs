@@ -64,8 +64,12 @@ fn training(run: &Run, preconditioning: &Preconditioning) -> Result<String> {
             "loss",
             &format!("{:.4} on the noised {tested} test images after {} images", last.test_loss, last.images),
         )?;
-        // Of all sessions, where it was gone on with.
-        line("time", &format!("{:.1} minutes on {} ({})", last.seconds / 60.0, record.device, record.cpu))?;
+        let sessions = match record.resumed.len() {
+            0 => String::new(),
+            n => format!("in {} sessions, the first ", n + 1),
+        };
+        let minutes = last.seconds / 60.0;
+        line("time", &format!("{minutes:.1} minutes, {sessions}on {} ({})", record.device, record.cpu))?;
     }
     line("program", &format!("elucidate {}, revision {}", env!("CARGO_PKG_VERSION"), record.git_revision))?;
     Ok(text)

@@ -105,7 +105,9 @@ fn together(folders: &[PathBuf], runs: &[RunView]) -> Result<(Vec<Drawn>, Vec<St
     if scored.len() < 2 {
         return Ok((charts, missing));
     }
-    let scored = ScoredRun::read_all(&scored)?;
+    // A run that has just begun has no rows yet.
+    let scored: Vec<ScoredRun> =
+        ScoredRun::read_all(&scored)?.into_iter().filter(|run| !run.rows.is_empty()).collect();
     match check_comparable(&scored) {
         Ok(()) => {
             charts.extend(fid_by_sampler(&scored).map(|chart| drawn(&chart)).transpose()?);
