@@ -115,8 +115,8 @@ fn chart(curves: &Curves, series: Vec<Series>) -> LineChart {
     if let Some(against) = &curves.against {
         chart.y_label = match chart.series.as_slice() {
             // A single line has no legend.
-            [only] => format!("that of {}, as a multiple of that of {against}", only.name),
-            _ => format!("as a multiple of that of {against}"),
+            [only] => format!("{}, relative to {against}", only.name),
+            _ => format!("relative to {against}"),
         };
         chart.y_scale = Scale::Linear;
     }
