@@ -28,20 +28,15 @@ impl Estimate {
     /// The mean of `values` and its standard error, their standard deviation over √n; of one value none is known.
     pub fn of(values: &[f64]) -> Self {
         let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        Self { mean, error: (values.len() > 1).then(|| (std(values) / n.sqrt(), n - 1.0)) }
+        Self { mean: mean(values), error: (values.len() > 1).then(|| (std(values) / n.sqrt(), n - 1.0)) }
     }
 
     /// The mean of each of `groups`, with errors from the scatter within all of them together: for groups of few values each, whose
     /// scatter is alike. Of groups of one value each none is known.
     pub fn of_groups(groups: &[Vec<f64>]) -> Vec<Self> {
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        let squares = |values: &Vec<f64>| -> f64 {
-            let mean = mean(values);
-            values.iter().map(|value| (value - mean).powi(2)).sum()
-        };
         let freedom = groups.iter().map(|values| values.len() as f64 - 1.0).sum::<f64>();
-        let scatter = (groups.iter().map(squares).sum::<f64>() / freedom).sqrt();
+        let squares: f64 = groups.iter().map(|values| squares(values)).sum();
+        let scatter = (squares / freedom).sqrt();
         let error = |n: usize| (freedom > 0.0).then(|| (scatter / (n as f64).sqrt(), freedom));
         groups.iter().map(|values| Self { mean: mean(values), error: error(values.len()) }).collect()
     }
@@ -76,9 +71,17 @@ impl Display for Estimate {
 
 /// Standard deviation of at least two values.
 fn std(values: &[f64]) -> f64 {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
+    (squares(values) / (values.len() as f64 - 1.0)).sqrt()
+}
+
+/// Sum of the squared distances from the mean.
+fn squares(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    values.iter().map(|value| (value - mean).powi(2)).sum()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
 impl Figure {

@@ -174,12 +174,10 @@ fn lines(chart: &Chart, title: String, estimates: &[(Place, Estimate)]) -> Resul
             let number: f64 =
                 x.parse().with_context(|| format!("{} {x:?} is no number: a heat map has names", chart.x))?;
             ensure!(!chart.log_x || number > 0.0, "{} {x} has no place on a logarithmic axis", chart.x);
-            points.push((number, estimate));
+            points.push((number, *estimate));
         }
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let half_widths = points.iter().map(|(_, y)| y.half_width().unwrap_or(f64::NAN)).collect();
-        let points = points.iter().map(|(x, y)| (*x, y.mean)).collect();
-        series.push(Series::with_half_widths(name, points, half_widths));
+        series.push(Series::of_estimates(name, &points));
     }
     let x_label = format!("{} (whiskers: 95 % intervals over runs)", chart.x);
     let x_scale = if chart.log_x { Scale::Log } else { Scale::Linear };

@@ -39,10 +39,8 @@ pub fn draw(sweep: &Sweep, finished: &[&PlannedRun], curves: &Curves) -> Result<
         return Ok(None);
     }
     let series = |(k, line): (usize, &Line)| {
-        let points = xs.iter().zip(&by_x).map(|(x, estimates)| (*x, estimates[k].mean)).collect();
-        let half_widths =
-            by_x.iter().map(|estimates| estimates[k].half_width().unwrap_or(f64::NAN)).collect();
-        Series::with_half_widths(&line.name, points, half_widths)
+        let points: Vec<_> = xs.iter().copied().zip(by_x.iter().map(|estimates| estimates[k])).collect();
+        Series::of_estimates(&line.name, &points)
     };
     let series: Vec<Series> = lines.iter().enumerate().map(series).collect();
     let path = sweep.out.join(format!("{}.png", curves.file_stem()));

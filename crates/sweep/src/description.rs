@@ -92,7 +92,7 @@ impl Curves {
     /// The values of a run that make its line.
     pub fn line(&self, sweep: &Sweep, run: &PlannedRun) -> String {
         let value = |line: &String| {
-            let axis = sweep.axes.iter().position(|axis| *axis == line.replace('_', "-"))?;
+            let axis = sweep.axes.iter().position(|axis| *axis == as_option(line))?;
             run.values.get(axis).map(String::as_str)
         };
         self.lines.iter().filter_map(value).collect::<Vec<_>>().join(", ")
@@ -100,7 +100,7 @@ impl Curves {
 
     /// Refuses what no run can have.
     fn check(&self, sweep: &Sweep) -> Result<()> {
-        let named: Vec<String> = self.lines.iter().map(|line| line.replace('_', "-")).collect();
+        let named: Vec<String> = self.lines.iter().map(|line| as_option(line)).collect();
         ensure!(!named.is_empty(), "lines: name at least one axis");
         if let Some(unknown) = named.iter().find(|line| !sweep.axes.contains(line)) {
             bail!("lines: there is no axis {unknown:?}");
@@ -306,6 +306,11 @@ fn charts(
     Ok((charts, curves.into_iter().map(Spanned::into_inner).collect()))
 }
 
+/// A key's name as the command line has it.
+fn as_option(key: &str) -> String {
+    key.replace('_', "-")
+}
+
 /// A chart's name as that of a file.
 pub fn as_file(name: &str) -> String {
     name.replace(['/', ' ', ','], "_")
@@ -325,7 +330,7 @@ fn in_order<T>(table: BTreeMap<Spanned<String>, T>) -> Vec<(Spanned<String>, T)>
 
 /// The option of a key, as the command line has it; written down where it stands.
 fn option_name(key: &Spanned<String>, places: &mut HashMap<String, usize>) -> Result<String> {
-    let name = key.get_ref().replace('_', "-");
+    let name = as_option(key.get_ref());
     ensure!(!OWN.contains(&name.as_str()), "{}: the sweep gives this option itself", key.get_ref());
     ensure!(
         places.insert(name.clone(), key.span().start).is_none(),

@@ -6,6 +6,7 @@ use super::{
     shown_title, widest,
 };
 use crate::canvas::{Area, Drawing, FAMILY, failed};
+use crate::summary::Estimate;
 use anyhow::{Result, ensure};
 use plotters::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,12 @@ impl Series {
     /// A line with half the width of each y's interval, drawn as a whisker up and down.
     pub fn with_half_widths(name: impl Into<String>, points: Vec<(f64, f64)>, half_widths: Vec<f64>) -> Self {
         Self { half_widths, ..Self::line(name, points) }
+    }
+
+    /// A line of estimates, each with its interval where it is known.
+    pub fn of_estimates(name: impl Into<String>, points: &[(f64, Estimate)]) -> Self {
+        let half_widths = points.iter().map(|(_, y)| y.half_width().unwrap_or(f64::NAN)).collect();
+        Self::with_half_widths(name, points.iter().map(|(x, y)| (*x, y.mean)).collect(), half_widths)
     }
 
     /// The ends of its whiskers, as (x, low, high).
