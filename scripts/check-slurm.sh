@@ -47,8 +47,11 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 CONF
 
 stop() {
+  # A task that outlives its cluster would report to the next one.
+  scancel --me --full --signal=KILL 2> /dev/null || true
+  for _ in $(seq 20); do [ "$(squeue -h 2> /dev/null)" ] || break; sleep 0.5; done
   for daemon in slurmd slurmctld; do root pkill -F "$dir/$daemon.pid" 2> /dev/null || true; done
-  if [ -n "${munged:-}" ]; then root kill "$munged" 2> /dev/null || true; fi
+  if [ "${munged:-}" ]; then root pkill -x munged || true; fi
   # They write their state when they end.
   for _ in $(seq 20); do pgrep -x slurmd > /dev/null || pgrep -x slurmctld > /dev/null || break; sleep 0.5; done
   if [ "${keep:-}" ]; then echo "kept: $dir"; else root rm -rf "$dir"; fi
@@ -57,7 +60,7 @@ trap stop EXIT
 if ! munge -n > /dev/null 2>&1; then
   root install -d -o munge -g munge /run/munge
   root [ -f /etc/munge/munge.key ] || root /usr/sbin/mungekey
-  root runuser -u munge -- /usr/sbin/munged --foreground 2> /dev/null & munged=$!
+  root runuser -u munge -- /usr/sbin/munged --foreground 2> /dev/null & munged=ours
   sleep 2
 fi
 root slurmctld
@@ -101,14 +104,20 @@ sleep 8
 $sweep "$file" --status
 $sweep "$file" --merge > /dev/null && echo "merged while it runs"
 submit 1
-last=
+last=""
+pending=""
 for _ in $(seq 900); do
   state=$($sweep "$file" --status)
   [ "$state" = "$last" ] || echo "$(date +%T) $state"
   last=$state
   [ "$(finished)" = 6 ] && break
-  # Who was requeued waits two minutes by default: a cluster's node may be cleaned meanwhile.
-  for job in $(squeue -h -r -t PD -o %i); do scontrol update JobId="$job" StartTime=now 2> /dev/null || true; done
+  # Who was requeued waits two minutes by default. Two seconds are enough; begun in the second in which it was requeued, a task is
+  # killed: a node takes its new credential for the revoked one.
+  before=" $pending "
+  pending=$(squeue -h -r -t PD -o %i | tr '\n' ' ')
+  for job in $pending; do
+    [[ $before == *" $job "* ]] && { scontrol update JobId="$job" StartTime=now 2> /dev/null || true; }
+  done
   sleep 2
 done
 [ "$(finished)" = 6 ] || { keep=1; tail -n 5 "$dir"/cluster/slurm/*.txt; echo "not all runs ended"; exit 1; }

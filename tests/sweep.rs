@@ -7,6 +7,7 @@ use common::{other, refuses};
 use elucidate_report::{RunRecord, SampleRow, read_csv, read_curves};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -295,6 +296,52 @@ fn without_slurm_it_says_what_is_missing_and_submits_nothing() -> Result<()> {
     let status = sweep(dir.path(), &text)?.arg("--status").assert().success();
     let status = String::from_utf8(status.get_output().stdout.clone())?;
     assert!(status.starts_with("4 runs: 0 finished, 0 begun, 4 not begun"), "{status}");
+    Ok(())
+}
+
+/// A `scontrol` that refuses as long as its folder has no file `said`, which it then makes, and keeps what it was asked.
+const SCONTROL: &str = r#"#!/bin/sh
+cd "$(dirname "$0")"
+echo "$@" >> asked
+[ -e said ] && exit
+: > said
+echo "the controller is busy" >&2
+exit 1
+"#;
+
+#[test]
+fn a_task_told_of_its_time_limit_keeps_its_run_and_asks_for_the_queue_until_it_is_heard() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (out, text) =
+        (dir.path().join("out"), with_out(dir.path(), &FOUR.replace("epochs = 1", "epochs = 200")));
+    let plan = sweep(dir.path(), &text)?.arg("--plan").assert().success();
+    let plan = String::from_utf8(plan.get_output().stdout.clone())?;
+    let run = plan.lines().next().and_then(|line| line.split_whitespace().last()).context("a run")?;
+    fs::create_dir_all(out.join("slurm"))?;
+    fs::write(out.join("slurm/jobs.json"), format!(r#"{{"7": ["another", "{run}"]}}"#))?;
+    let scontrol = dir.path().join("scontrol");
+    fs::write(&scontrol, SCONTROL)?;
+    fs::set_permissions(&scontrol, fs::Permissions::from_mode(0o755))?;
+
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH")?);
+    let mut task = common::plain(BINARY);
+    task.arg(dir.path().join("file.toml")).arg("--task").env("PATH", path);
+    task.envs([("SLURM_ARRAY_JOB_ID", "7"), ("SLURM_ARRAY_TASK_ID", "1"), ("SLURM_CPUS_PER_TASK", "1")]);
+    let mut task = task.stderr(Stdio::null()).spawn()?;
+    let start = Instant::now();
+    while !out.join(run).join("checkpoint").exists() {
+        assert!(start.elapsed() < Duration::from_secs(120), "the task does not train");
+        thread::sleep(Duration::from_millis(20));
+    }
+    // A task that is cancelled is sent SIGTERM, each of its processes by itself: its run is not told a second time.
+    for signal in ["-TERM", "-USR1"] {
+        Command::new("kill").args([signal, &task.id().to_string()]).status()?;
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert!(task.wait()?.success());
+    assert_eq!(fs::read_to_string(dir.path().join("asked"))?, "requeue 7_1\nrequeue 7_1\n");
+    assert!(RunRecord::read(&out.join(run))?.finished.is_none());
+    assert!(fs::read_to_string(out.join(format!("{run}.stderr")))?.contains("what is written is kept"));
     Ok(())
 }
 

@@ -15,10 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// What stops a sweep.
+pub const STOPS: &[i32] = &[SIGHUP, SIGINT, SIGTERM];
 /// How often a run's end is looked for.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// Signals that have come to this process.
+/// Signals that have come to this process and are heeded.
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
     count: Arc<AtomicUsize>,
@@ -26,17 +28,17 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From now on SIGHUP, SIGINT, SIGTERM and SIGUSR1 end nothing by themselves; they are counted.
+    /// From now on SIGHUP, SIGINT, SIGTERM and SIGUSR1 end nothing by themselves; those that are `heeded` are counted.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn listen() -> Result<Self> {
+    pub fn listen(heeded: &'static [i32]) -> Result<Self> {
         let signals = Self::default();
         let mut told = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
             .context("signals cannot be listened for")?;
         let Self { count, usr1 } = signals.clone();
         thread::spawn(move || {
-            for signal in told.forever() {
+            for signal in told.forever().filter(|signal| heeded.contains(signal)) {
                 usr1.fetch_or(signal == SIGUSR1, Ordering::Relaxed);
                 count.fetch_add(1, Ordering::Release);
             }

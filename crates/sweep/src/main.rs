@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use description::{PlannedRun, Sweep};
 use elucidate_report::terminal::{self, say, say_aside};
-use execute::{Signals, execute, threads};
+use execute::{STOPS, Signals, execute, threads};
 use plan::{State, binary, check, finished, seconds, state};
 use slurm::Resources;
 use std::fs::{self, File, TryLockError};
@@ -101,7 +101,7 @@ fn run(options: &Options) -> Result<ExitCode> {
     if left > 0 {
         say(&format!("{left} runs are with the cluster and left to it"))?;
     }
-    let signals = Signals::listen()?;
+    let signals = Signals::listen(STOPS)?;
     let failures = execute(&sweep, &binary, &todo, &signals, &say_aside);
     let merged = merged(&sweep);
     if signals.count() > 0 {

@@ -4,13 +4,16 @@ use crate::description::{PlannedRun, Sweep};
 use crate::execute::{Signals, run_one};
 use crate::plan::{State, state};
 use anyhow::{Context, Result, bail, ensure};
-use elucidate_report::terminal::quoted;
+use elucidate_report::terminal::{quoted, say_aside};
 use elucidate_report::{is_there, read_json, write_json};
+use signal_hook::consts::SIGUSR1;
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
 
 /// Of a sweep's folder: what was submitted, and what the tasks say.
 const FOLDER: &str = "slurm";
@@ -18,6 +21,8 @@ const FOLDER: &str = "slurm";
 const JOBS: &str = "jobs.json";
 /// A task is told of its time limit so many seconds before.
 const BEFORE_THE_END: u32 = 120;
+/// Between two requests for a task's place in the queue.
+const REQUEUE_AGAIN: Duration = Duration::from_secs(3);
 
 /// What a task asks of the cluster.
 #[derive(Debug, Clone, clap::Args)]
@@ -210,24 +215,37 @@ pub fn status(sweep: &Sweep) -> Result<String> {
 /// # Errors
 /// When it is not a task of this sweep, or the run fails.
 pub fn task(sweep: &Sweep, binary: &Path) -> Result<ExitCode> {
+    // The others Slurm sends to all of a task's processes, and a run that is told twice ends at once.
+    let signals = Signals::listen(&[SIGUSR1])?;
     let variable =
         |name: &str| std::env::var(name).with_context(|| format!("{name} is not set: --task is for Slurm"));
     let (job, index) = (variable("SLURM_ARRAY_JOB_ID")?, variable("SLURM_ARRAY_TASK_ID")?);
     let name = waited_for(sweep, job.parse()?, index.parse()?)?;
     let run = sweep.runs.iter().find(|run| run.name == name);
     let run = run.with_context(|| format!("{} no longer asks for {name}", sweep.file.display()))?;
-    let signals = Signals::listen()?;
     let threads = variable("SLURM_CPUS_PER_TASK").ok().and_then(|cpus| cpus.parse().ok());
     let ended = run_one(sweep, binary, run, threads, &signals)?;
     match ended {
         None => Ok(ExitCode::SUCCESS),
         Some(_) if signals.has_usr1() => {
-            let id = format!("{job}_{index}");
-            output(Command::new("scontrol").args(["requeue", &id]))?;
+            requeue(&format!("{job}_{index}"))?;
             Ok(ExitCode::SUCCESS)
         }
         Some(message) => bail!("{name}: {message}"),
     }
+}
+
+/// Puts this task into the queue again, asking more than once: a controller that is busy or begins anew refuses for a while.
+fn requeue(task: &str) -> Result<()> {
+    let ask = || output(Command::new("scontrol").args(["requeue", task]));
+    for _ in 0..5 {
+        let Err(error) = ask() else { return Ok(()) };
+        say_aside(&format!("asked again in {} s: {error:#}", REQUEUE_AGAIN.as_secs()));
+        thread::sleep(REQUEUE_AGAIN);
+    }
+    ask().map(drop).with_context(|| {
+        format!("task {task} is not in the queue again; the same sweep --slurm submits its run")
+    })
 }
 
 /// The run of a task: the list is written just after the array was submitted.
@@ -236,7 +254,7 @@ fn waited_for(sweep: &Sweep, job: u64, index: usize) -> Result<String> {
         if let Some(run) = jobs(sweep)?.get(&job).and_then(|runs| runs.get(index)) {
             return Ok(run.clone());
         }
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        thread::sleep(Duration::from_secs(1));
     }
     bail!("{} knows no task {index} of job {job}", sweep.out.join(FOLDER).join(JOBS).display())
 }
