@@ -125,7 +125,7 @@ pub fn unknown_columns<T: Serialize + Default>(path: &Path) -> Result<Vec<String
 
 fn unknown_among<T: Serialize + Default>(bytes: &[u8]) -> Result<Vec<String>> {
     // Columns that had another name in an older schema.
-    const OLDER: [&str; 1] = ["kid_std_err"];
+    const OLDER: [&str; 2] = ["kid_std_err", "std_err"];
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.serialize(T::default())?;
     let row = writer.into_inner().map_err(|error| error.into_error())?;

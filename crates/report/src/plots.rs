@@ -107,8 +107,9 @@ struct Point {
     role: Role,
     x: f64,
     y: f64,
-    #[serde(default)]
-    std_err: Option<f64>,
+    // Before schema 7 `std_err`.
+    #[serde(default, alias = "std_err")]
+    half_width: Option<f64>,
 }
 
 /// The chart of a run's NAME.csv, with `series` as its lines; none where such a file has no chart.
@@ -140,7 +141,7 @@ pub fn write_curves(path: &Path, series: &[Series]) -> Result<()> {
             role: s.role,
             x,
             y,
-            std_err: s.half_widths.get(i).copied().filter(|error| !error.is_nan()),
+            half_width: s.half_widths.get(i).copied().filter(|error| !error.is_nan()),
         };
         s.points.iter().enumerate().map(point).collect()
     };
@@ -168,7 +169,7 @@ pub fn read_curves(path: &Path) -> Result<Vec<Series>> {
         }
         let series = all.len() - 1;
         all[series].points.push((point.x, point.y));
-        all[series].half_widths.push(point.std_err.unwrap_or(f64::NAN));
+        all[series].half_widths.push(point.half_width.unwrap_or(f64::NAN));
     }
     Ok(all)
 }

@@ -10,8 +10,8 @@ use std::path::Path;
 /// columns of samples.csv behind `variant`, `role` and `std_err` of the charts' CSVs, and rows of more than one seed. 3
 /// added `resumed` and `models` of run.json. 4 added the columns `setting` and `label`. 5 called `kid_std_err`
 /// `kid_subsets_std_err`, since it is not what other samples would change, and added `kid_bootstrap_std_err` and resamples.json. 6
-/// added the option `fid_every` and fid_by_epoch.csv.
-pub const SCHEMA_VERSION: u32 = 6;
+/// added the option `fid_every` and fid_by_epoch.csv. 7 called `std_err` of the charts' CSVs `half_width`.
+pub const SCHEMA_VERSION: u32 = 7;
 
 /// The largest figure: sums of its squares are still numbers.
 const LARGEST: f64 = 1e100;

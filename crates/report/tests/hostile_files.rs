@@ -350,7 +350,7 @@ fn an_error_stays_with_its_point() -> Result<()> {
         Ok(fs::read(dir.path().join("fid_by_n.png"))?)
     };
     let second = draw("series,role,x,y,std_err\na,line,0,1,\na,line,1,2,0.5\na,line,2,3,\n")?;
-    let first = draw("series,role,x,y,std_err\na,line,0,1,0.5\na,line,1,2,\na,line,2,3,\n")?;
+    let first = draw("series,role,x,y,half_width\na,line,0,1,0.5\na,line,1,2,\na,line,2,3,\n")?;
     assert!(first != second);
     Ok(())
 }
