@@ -58,7 +58,7 @@ fn a_stopped_sweep_makes_the_rows_that_are_missing_and_no_other() -> Result<()> 
     assert_eq!(rows.len(), 15);
     // Between the seeds of the floor, and between those of the sampler.
     for kept in [5, 13] {
-        stopped(&part, |_| ())?;
+        stopped(&part, |record| record.seconds.values_mut().for_each(|seconds| *seconds += 1000.0))?;
         let marked: Vec<SampleRow> =
             rows[..kept].iter().map(|row| SampleRow { seconds: 12345.0, ..row.clone() }).collect();
         write_csv(&part.join("samples.csv"), &marked)?;
@@ -69,6 +69,11 @@ fn a_stopped_sweep_makes_the_rows_that_are_missing_and_no_other() -> Result<()> 
         assert!(again[kept..].iter().all(|row| row.seconds != 12345.0));
         assert_eq!(differences(&whole, &part)?.1, [""; 0]);
     }
+    let seconds = RunRecord::read(&part)?.seconds;
+    assert!(
+        seconds.values().all(|&seconds| seconds > 2000.0),
+        "those of earlier sessions are lost: {seconds:?}"
+    );
     // A finished run is left as it is.
     let before = fs::read(part.join("run.json"))?;
     resume(&part).assert().success();

@@ -112,6 +112,8 @@ fn a_stopped_sweep_goes_on_and_ends_with_the_tables_of_its_runs() -> Result<()> 
     for (name, record) in &stopped {
         assert_eq!(record.started, whole[name].started, "{name} was begun again");
         assert_eq!(record.finished.is_none(), !whole[name].resumed.is_empty(), "{name}");
+        let trained = |run: &RunRecord| run.seconds.get("training").copied().unwrap_or_default();
+        assert!(trained(record) > 0.0 && trained(&whole[name]) >= trained(record), "{name}");
     }
     // The same rows as one of the runs has alone.
     let alone = dir.path().join("alone");
