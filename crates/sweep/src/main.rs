@@ -11,12 +11,12 @@ mod slurm;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use description::{PlannedRun, Sweep};
+use elucidate_report::lock;
 use elucidate_report::terminal::{self, say, say_aside};
 use execute::{STOPS, Signals, execute, threads};
 use plan::{State, binary, check, finished, seconds, state};
 use slurm::Resources;
-use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -86,7 +86,7 @@ fn run(options: &Options) -> Result<ExitCode> {
         "{} runs are to be made, more than {MANY}: give --yes if that is meant",
         todo.len()
     );
-    let _lock = lock(&sweep)?;
+    let _lock = locked(&sweep)?;
     if options.slurm {
         let submitted = slurm::submit(&sweep, &todo, &options.resources)?;
         for (job, runs) in &submitted {
@@ -158,21 +158,12 @@ fn duration(seconds: f64) -> String {
 }
 
 /// Makes the sweep's folder its own until the file that is returned is closed.
-fn lock(sweep: &Sweep) -> Result<File> {
+fn locked(sweep: &Sweep) -> Result<File> {
     let unwritable = || format!("cannot write to {}", sweep.out.display());
     fs::create_dir_all(&sweep.out).with_context(unwritable)?;
-    let file = File::options().create(true).truncate(false).write(true).open(sweep.out.join(".lock"));
-    let file = file.with_context(unwritable)?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            bail!("another sweep is running in {}: wait for its end, or stop it first", sweep.out.display())
-        }
-        // A file system without locks.
-        Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Unsupported => {
-            Err(error).with_context(unwritable)
-        }
-        _ => Ok(file),
-    }
+    lock(&sweep.out).with_context(unwritable)?.with_context(|| {
+        format!("another sweep is running in {}: wait for its end, or stop it first", sweep.out.display())
+    })
 }
 
 fn merged(sweep: &Sweep) -> Result<()> {

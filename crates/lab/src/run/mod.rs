@@ -9,19 +9,18 @@ use self::options::{RunOptions, Settings};
 use self::program::{can_be_resumed, git_revision};
 use self::progress::{LogWriter, colours};
 use crate::evaluate::draw::Batches;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::Device;
 use elucidate_core::data::FashionMnist;
 use elucidate_core::files::delete_unfinished;
 use elucidate_core::rng::Streams;
 use elucidate_metrics::Classifier;
 use elucidate_report::terminal::quoted;
-use elucidate_report::{RunRecord, SCHEMA_VERSION, Session, check_text, write_json};
+use elucidate_report::{LOCK, RunRecord, SCHEMA_VERSION, Session, check_text, lock, write_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -34,11 +33,9 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 #[derive(Debug)]
 pub struct RunFolder {
     root: PathBuf,
-    /// Held for as long as the file is open; the system gives it back however the process ends.
     _lock: File,
 }
 
-const LOCK: &str = ".lock";
 const LOG: &str = "log.txt";
 
 impl RunFolder {
@@ -80,18 +77,10 @@ impl RunFolder {
     /// When it is not a folder, nothing can be written into it, or another run writes into it.
     pub fn open(root: &Path) -> Result<Self> {
         ensure!(root.is_dir(), "{} is not a run's folder", root.display());
-        let mut options = File::options();
-        let lock = options.create(true).truncate(false).write(true).open(root.join(LOCK));
-        let lock = lock.with_context(|| unwritable(root))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                bail!("another run is writing into {}: wait for its end, or stop it first", root.display())
-            }
-            // A file system without locks.
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(error).with_context(|| unwritable(root)),
-        }
+        let lock = lock(root).with_context(|| unwritable(root))?;
+        let lock = lock.with_context(|| {
+            format!("another run is writing into {}: wait for its end, or stop it first", root.display())
+        })?;
         Ok(Self { root: root.to_path_buf(), _lock: lock })
     }
 
@@ -422,8 +411,8 @@ fn from_here(path: &str) -> String {
 }
 
 fn versions() -> BTreeMap<String, String> {
-    const LOCK: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"));
-    let candle = LOCK.split("[[package]]").find_map(|package| {
+    const PACKAGES: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.lock"));
+    let candle = PACKAGES.split("[[package]]").find_map(|package| {
         package.trim_start().strip_prefix("name = \"candle-core\"\nversion = \"")?.split('"').next()
     });
     [("elucidate", env!("CARGO_PKG_VERSION")), ("candle", candle.unwrap_or("unknown"))]

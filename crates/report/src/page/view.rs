@@ -2,6 +2,7 @@
 
 use crate::charts::Chart;
 use crate::files::{is_there, read_csv, read_file};
+use crate::lock::is_locked;
 use crate::plots::run_charts;
 use crate::record::{RunRecord, SampleRow, TrainRow};
 use crate::scored::{ScoredRun, named};
@@ -15,7 +16,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::Path;
 
 /// The state of a run that somebody writes.
@@ -133,13 +134,10 @@ fn state(folder: &Path, record: &RunRecord) -> String {
     if let Some(finished) = &record.finished {
         return format!("finished {finished}");
     }
-    let lock = folder.join(".lock");
-    // Opening a pipe waits for whoever writes to it.
-    let held = lock.is_file().then(|| File::open(&lock).map(|lock| lock.try_lock_shared()));
-    match held {
-        Some(Ok(Err(TryLockError::WouldBlock))) => UNDER_WAY.to_string(),
-        Some(Ok(Ok(()))) => "not finished: it was stopped, and --resume goes on with it".to_string(),
-        _ => "not finished".to_string(),
+    match is_locked(folder) {
+        Some(true) => UNDER_WAY.to_string(),
+        Some(false) => "not finished: it was stopped, and --resume goes on with it".to_string(),
+        None => "not finished".to_string(),
     }
 }
 

@@ -1,0 +1,34 @@
+//! The lock of a folder that one process at a time writes into.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+/// The file in the folder that is locked.
+pub const LOCK: &str = ".lock";
+
+/// Makes `folder` this process's own for as long as the file is open that is returned; the system gives it back however the process
+/// ends. Nothing where another process has it. On a file system without locks everybody gets it.
+///
+/// # Errors
+/// When nothing can be written into the folder.
+pub fn lock(folder: &Path) -> io::Result<Option<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) if error.kind() != ErrorKind::Unsupported => Err(error),
+        _ => Ok(Some(file)),
+    }
+}
+
+/// Whether a process has `folder` to itself; nothing where that cannot be known.
+pub fn is_locked(folder: &Path) -> Option<bool> {
+    let path = folder.join(LOCK);
+    // Opening a pipe waits for whoever writes to it.
+    let file = path.is_file().then(|| File::open(&path).ok()).flatten()?;
+    match file.try_lock_shared() {
+        Ok(()) => Some(false),
+        Err(TryLockError::WouldBlock) => Some(true),
+        Err(TryLockError::Error(_)) => None,
+    }
+}
