@@ -11,6 +11,9 @@ use std::path::PathBuf;
 /// Where a figure is drawn: its x, and its line or its row of a heat map.
 type Place = (String, String);
 
+/// What stands behind the name of an x axis.
+pub const WHISKERS: &str = " (whiskers: 95 % intervals over runs)";
+
 /// A figure at a place.
 struct Point<'a> {
     place: Place,
@@ -44,7 +47,7 @@ impl<'a> Row<'a> {
 /// the file cannot be written.
 pub fn draw(sweep: &Sweep, table: &Table, chart: &Chart) -> Result<PathBuf> {
     let estimates = estimates(&points(table, chart)?)?;
-    let title = title(chart)?;
+    let title = title(chart, word)?;
     let path = sweep.out.join(format!("{}.png", file_stem(chart)?));
     match chart.kind {
         Kind::Lines => lines(chart, title, &estimates)?.save_both(&path)?,
@@ -55,16 +58,25 @@ pub fn draw(sweep: &Sweep, table: &Table, chart: &Chart) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn title(chart: &Chart) -> Result<String> {
-    let across = across(chart)?.join(", ");
-    let mut title = format!("{} by {}", chart.figure, chart.x);
+fn title(chart: &Chart, word: fn(&str) -> String) -> Result<String> {
+    let across: Vec<String> = across(chart)?.into_iter().map(word).collect();
+    let mut title = format!("{} by {}", word(&chart.figure), word(&chart.x));
     if !across.is_empty() {
-        title += &format!(" and {across}");
+        title += &format!(" and {}", across.join(", "));
     }
     for (name, value) in &chart.only {
-        title += &format!(", {name} {}", text(value)?);
+        title += &format!(", {} {}", word(name), text(value)?);
     }
     Ok(title)
+}
+
+/// A column's name as a chart shows it.
+pub fn word(column: &str) -> String {
+    match column {
+        "fid" | "kid" | "nfe" => column.to_uppercase(),
+        "label" => "setting".to_string(),
+        _ => column.replace('_', " "),
+    }
 }
 
 /// The chart's file and its CSV's in the sweep's folder, without an ending.
@@ -72,7 +84,7 @@ fn title(chart: &Chart) -> Result<String> {
 /// # Errors
 /// When the chart lacks what its kind needs.
 pub fn file_stem(chart: &Chart) -> Result<String> {
-    let name = chart.name.clone().map_or_else(|| title(chart), Ok)?;
+    let name = chart.name.clone().map_or_else(|| title(chart, str::to_string), Ok)?;
     Ok(as_file(&name))
 }
 
@@ -179,12 +191,14 @@ fn lines(chart: &Chart, title: String, estimates: &[(Place, Estimate)]) -> Resul
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         series.push(Series::of_estimates(name, &points));
     }
-    let x_label = format!("{} (whiskers: 95 % intervals over runs)", chart.x);
+    let x_label = word(&chart.x) + WHISKERS;
     let x_scale = if chart.log_x { Scale::Log } else { Scale::Linear };
-    Ok(LineChart { x_scale, ..LineChart::new(&title, &x_label, &chart.figure, series) })
+    Ok(LineChart { x_scale, ..LineChart::new(&title, &x_label, &word(&chart.figure), series) })
 }
 
 fn heat_map(title: String, estimates: &[(Place, Estimate)]) -> HeatMap {
+    let has_errors = estimates.iter().any(|(_, estimate)| estimate.half_width().is_some());
+    let title = if has_errors { title + " (± half a 95 % interval over runs)" } else { title };
     let columns = in_order(estimates.iter().map(|((x, _), _)| x));
     let cell = |x: &String, y: &String| {
         let found = estimates.iter().find(|((at, line), _)| at == x && line == y);

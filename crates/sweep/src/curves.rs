@@ -1,5 +1,6 @@
 //! Charts of the curves that runs have a CSV of: the mean over seeds.
 
+use crate::charts::{WHISKERS, word};
 use crate::description::{Curves, PlannedRun, Sweep};
 use anyhow::{Context, Result, ensure};
 use elucidate_report::{
@@ -109,7 +110,9 @@ fn chart(curves: &Curves, series: Vec<Series>) -> LineChart {
     let name = curves.csv.replace('_', " ");
     let mut chart = curves_chart(&curves.csv, series.clone())
         .unwrap_or_else(|| LineChart::new(&name, "x", &name, series));
-    chart.title += &format!(", by {}", curves.lines.join(", "));
+    let lines: Vec<String> = curves.lines.iter().map(|name| word(name)).collect();
+    chart.title += &format!(", by {}", lines.join(", "));
+    chart.x_label += WHISKERS;
     if let Some(against) = &curves.against {
         chart.y_label = match chart.series.as_slice() {
             // A single line has no legend.
