@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +24,6 @@ const EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
     count: Arc<AtomicUsize>,
-    usr1: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -36,11 +35,10 @@ impl Signals {
         let signals = Self::default();
         let mut told = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
             .context("signals cannot be listened for")?;
-        let Self { count, usr1 } = signals.clone();
+        let Self { count } = signals.clone();
         thread::spawn(move || {
-            for signal in told.forever().filter(|signal| heeded.contains(signal)) {
-                usr1.fetch_or(signal == SIGUSR1, Ordering::Relaxed);
-                count.fetch_add(1, Ordering::Release);
+            for _ in told.forever().filter(|signal| heeded.contains(signal)) {
+                count.fetch_add(1, Ordering::Relaxed);
             }
         });
         Ok(signals)
@@ -48,12 +46,7 @@ impl Signals {
 
     /// How many have come.
     pub fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
-    }
-
-    /// Whether SIGUSR1 was among them.
-    pub fn has_usr1(&self) -> bool {
-        self.count() > 0 && self.usr1.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
     }
 }
 

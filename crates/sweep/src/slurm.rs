@@ -227,7 +227,7 @@ pub fn task(sweep: &Sweep, binary: &Path) -> Result<ExitCode> {
     let ended = run_one(sweep, binary, run, threads, &signals)?;
     match ended {
         None => Ok(ExitCode::SUCCESS),
-        Some(_) if signals.has_usr1() => {
+        Some(_) if signals.count() > 0 => {
             requeue(&format!("{job}_{index}"))?;
             Ok(ExitCode::SUCCESS)
         }
