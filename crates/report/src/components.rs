@@ -3,7 +3,7 @@
 use crate::record::SampleRow;
 use crate::scored::{ScoredRun, check_comparable};
 use crate::setting::labels;
-use crate::summary::{Estimate, Summary};
+use crate::summary::{Estimate, Summary, mean};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ChiSquared, ContinuousCDF, FisherSnedecor, StudentsT};
@@ -145,10 +145,6 @@ impl Crossed {
         let freedom = if freedom.is_finite() { freedom } else { of_training };
         Estimate { mean: mean(&self.means()), error: Some((std_err, freedom)) }
     }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// Every setting that all `runs` have, real images excepted: runs of one command but for the seed of training, each sampled with the

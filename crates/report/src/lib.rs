@@ -25,7 +25,7 @@ pub use files::{
     write_csv, write_json,
 };
 pub use grid::{Picture, labelled_rows, picture_grid};
-pub use lock::{LOCK, lock};
+pub use lock::{LOG, is_taken, lock};
 pub use page::write_page;
 pub use plots::{
     RunChart, curves_chart, draw_charts, draw_samples, fid_by_rho, fid_by_sampler, label_among, read_curves,

@@ -1,11 +1,13 @@
-//! The lock of a folder that one process at a time writes into.
+//! A folder that one process at a time writes into, and what is in it before there is a run.json.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
 /// The file in the folder that is locked.
-pub const LOCK: &str = ".lock";
+const LOCK: &str = ".lock";
+/// A run's log in its folder.
+pub const LOG: &str = "log.txt";
 
 /// Makes `folder` this process's own for as long as the file is open that is returned; the system gives it back however the process
 /// ends. Nothing where another process has it. On a file system without locks everybody gets it.
@@ -31,4 +33,10 @@ pub fn is_locked(folder: &Path) -> Option<bool> {
         Err(TryLockError::WouldBlock) => Some(true),
         Err(TryLockError::Error(_)) => None,
     }
+}
+
+/// Whether `folder` holds more than a run leaves there that was killed before its first run.json.
+pub fn is_taken(folder: &Path) -> bool {
+    let mut entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.any(|entry| entry.file_name() != LOCK && entry.file_name() != LOG)
 }

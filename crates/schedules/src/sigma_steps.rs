@@ -355,8 +355,8 @@ fn iddpm_levels(c1: f64, c2: f64) -> impl Iterator<Item = f64> {
 
 options! {
     /// The lesson's earlier idea: of the times 0 … 999 of linear β those with (t + 101) mod ⌊(t + 101)/100⌋ = 0, sparse at the noise end:
-    /// 296 of a thousand. Along the model's numbered linear β (DDPM's) where it has one, its times cut into a thousand, else along the lesson's, β from 1e-4
-    /// to 0.01 on pixels of \[−½,½\]: σ from 25.1 to 0.02.
+    /// 296 of a thousand. Along the model's numbered linear β (DDPM's) where it has one, its times cut into a thousand, else along the
+    /// lesson's, β from 1e-4 to 0.01 on pixels of \[−½,½\]: σ from 25.1 to 0.02.
     pub struct UnevenSteps {}
 }
 

@@ -141,9 +141,6 @@ fn points<'a>(table: &'a Table, chart: &Chart) -> Result<Vec<Point<'a>>> {
     Ok(points)
 }
 
-/// The runs' means at a place.
-type Runs<'a> = BTreeMap<&'a str, Vec<f64>>;
-
 /// The mean at each place, over what differs in its seeds alone, in the order of the rows.
 fn estimates(points: &[Point]) -> Result<Vec<(Place, Estimate)>> {
     let mut places: Vec<(&Place, Vec<&Point>)> = vec![];
@@ -158,7 +155,7 @@ fn estimates(points: &[Point]) -> Result<Vec<(Place, Estimate)>> {
         there.push(point);
     }
     let of_runs = |points: &Vec<&Point>| -> Vec<f64> {
-        let mut runs = Runs::new();
+        let mut runs: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
         points.iter().for_each(|point| runs.entry(point.run).or_default().push(point.value));
         runs.values().map(|values| Estimate::of(values).mean).collect()
     };

@@ -79,16 +79,14 @@ fn same_x(lines: &[Line]) -> Result<Vec<f64>> {
 fn means(lines: &[Line], i: usize) -> Vec<Estimate> {
     let values = |line: &Line| -> Vec<f64> { line.curves.iter().map(|curve| curve[i].1).collect() };
     let values: Vec<Vec<f64>> = lines.iter().map(values).collect();
-    let relative = |values: &Vec<f64>| {
-        let mean = Estimate::of(values).mean;
-        values.iter().map(|value| value / mean).collect()
+    let means: Vec<f64> = values.iter().map(|values| Estimate::of(values).mean).collect();
+    let relative = |(values, mean): (&Vec<f64>, &f64)| values.iter().map(|value| value / mean).collect();
+    let scatter = Estimate::of_groups(&values.iter().zip(&means).map(relative).collect::<Vec<_>>());
+    let estimate = |(mean, scatter): (f64, Estimate)| Estimate {
+        mean,
+        error: scatter.error.map(|(error, freedom)| (error * mean.abs(), freedom)),
     };
-    let scatter = Estimate::of_groups(&values.iter().map(relative).collect::<Vec<_>>());
-    let estimate = |(values, scatter): (&Vec<f64>, Estimate)| {
-        let mean = Estimate::of(values).mean;
-        Estimate { mean, error: scatter.error.map(|(error, freedom)| (error * mean.abs(), freedom)) }
-    };
-    values.iter().zip(scatter).map(estimate).collect()
+    means.into_iter().zip(scatter).map(estimate).collect()
 }
 
 /// Every estimate but number `base` as a multiple of that one. The same seeds make both alike, if anything: then the errors are too wide.
@@ -107,7 +105,7 @@ fn ratios(estimates: &[Estimate], base: usize) -> Vec<Estimate> {
 
 /// As the run's own chart has it, where there is one.
 fn chart(curves: &Curves, series: Vec<Series>) -> LineChart {
-    let name = curves.csv.replace('_', " ");
+    let name = word(&curves.csv);
     let mut chart = curves_chart(&curves.csv, series.clone())
         .unwrap_or_else(|| LineChart::new(&name, "x", &name, series));
     let lines: Vec<String> = curves.lines.iter().map(|name| word(name)).collect();

@@ -35,7 +35,7 @@ impl Signals {
         let signals = Self::default();
         let mut told = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])
             .context("signals cannot be listened for")?;
-        let Self { count } = signals.clone();
+        let count = Arc::clone(&signals.count);
         thread::spawn(move || {
             for _ in told.forever().filter(|signal| heeded.contains(signal)) {
                 count.fetch_add(1, Ordering::Relaxed);

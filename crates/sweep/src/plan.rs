@@ -2,7 +2,7 @@
 
 use crate::description::{PlannedRun, Sweep};
 use anyhow::{Context, Result, bail, ensure};
-use elucidate_report::{RunRecord, is_there};
+use elucidate_report::{RunRecord, is_taken, is_there};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -102,9 +102,11 @@ fn dry_run(sweep: &Sweep, binary: &Path, options: &[String]) -> Result<Vec<u8>> 
 pub fn state(sweep: &Sweep, run: &PlannedRun) -> Result<State> {
     let folder = sweep.folder(run);
     if !is_there(&folder.join("run.json")) {
-        let begun = |entry: &fs::DirEntry| [".lock", "log.txt"].iter().any(|name| entry.file_name() == *name);
-        let foreign = fs::read_dir(&folder).into_iter().flatten().flatten().any(|entry| !begun(&entry));
-        ensure!(!foreign, "{} holds files and is not a run's folder: move it away", folder.display());
+        ensure!(
+            !is_taken(&folder),
+            "{} holds files and is not a run's folder: move it away",
+            folder.display()
+        );
         return Ok(State::Missing);
     }
     let record = RunRecord::read(&folder)?;

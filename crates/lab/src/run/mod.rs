@@ -16,7 +16,7 @@ use elucidate_core::files::delete_unfinished;
 use elucidate_core::rng::Streams;
 use elucidate_metrics::Classifier;
 use elucidate_report::terminal::quoted;
-use elucidate_report::{LOCK, RunRecord, SCHEMA_VERSION, Session, check_text, lock, write_json};
+use elucidate_report::{LOG, RunRecord, SCHEMA_VERSION, Session, check_text, is_taken, lock, write_json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -35,8 +35,6 @@ pub struct RunFolder {
     root: PathBuf,
     _lock: File,
 }
-
-const LOG: &str = "log.txt";
 
 impl RunFolder {
     /// Makes a new run's folder: `out` where given, which must be empty or not yet there, else
@@ -120,9 +118,11 @@ impl RunFolder {
 
 /// Refuses a folder that holds more than a run leaves that was killed before its first run.json.
 fn ensure_free(out: &Path) -> Result<()> {
-    let entries = fs::read_dir(out).into_iter().flatten().flatten();
-    let taken = entries.into_iter().any(|entry| entry.file_name() != LOCK && entry.file_name() != LOG);
-    ensure!(!taken, "{} already holds files: give --out another folder, or --resume it", out.display());
+    ensure!(
+        !is_taken(out),
+        "{} already holds files: give --out another folder, or --resume it",
+        out.display()
+    );
     Ok(())
 }
 
