@@ -16,10 +16,11 @@ struct Line {
 
 /// Draws `curves` of the `finished` runs into the sweep's folder, with the numbers as a CSV beside the chart, and returns its file; none while
 /// the line that the others are compared with, or all others, are missing. Each line is the mean over its runs. Its interval is Student's t
-/// of the scatter within all lines together, relative to their means, at each x.
+/// of the scatter within all lines together, relative to their means, at each x. Curves of other x, as those of schedules that end
+/// elsewhere, are taken at the first one's, along straight lines between their points on the chart's axes, as far as all of them go.
 ///
 /// # Errors
-/// When a run lacks the CSV or the series, when curves differ in their x, or when a file cannot be written.
+/// When a run lacks the CSV or the series, when curves have no x in common, or when a file cannot be written.
 pub fn draw(sweep: &Sweep, finished: &[&PlannedRun], curves: &Curves) -> Result<Option<PathBuf>> {
     let mut lines: Vec<Line> = vec![];
     for run in finished {
@@ -29,7 +30,7 @@ pub fn draw(sweep: &Sweep, finished: &[&PlannedRun], curves: &Curves) -> Result<
             None => lines.push(Line { name, curves: vec![curve] }),
         }
     }
-    let xs = same_x(&lines)?;
+    let xs = common_x(&mut lines, &runs_chart(curves, vec![]))?;
     let mut by_x: Vec<Vec<Estimate>> = (0..xs.len()).map(|i| means(&lines, i)).collect();
     if let Some(against) = &curves.against {
         let Some(base) = lines.iter().position(|line| line.name == *against) else { return Ok(None) };
@@ -66,13 +67,34 @@ fn curve(sweep: &Sweep, run: &PlannedRun, curves: &Curves) -> Result<Vec<(f64, f
     Ok(series.swap_remove(0).points)
 }
 
-/// The x that all curves have.
-fn same_x(lines: &[Line]) -> Result<Vec<f64>> {
-    let all: Vec<&Vec<(f64, f64)>> = lines.iter().flat_map(|line| &line.curves).collect();
-    let xs: Vec<f64> = all.first().context("no run is finished")?.iter().map(|point| point.0).collect();
-    let same = all.iter().all(|curve| curve.iter().map(|point| point.0).eq(xs.iter().copied()));
-    ensure!(same, "the runs' curves differ in their x, as those of schedules that end elsewhere");
+/// The x of the first curve that all of them reach, at which `lines` then have their points.
+fn common_x(lines: &mut [Line], axes: &LineChart) -> Result<Vec<f64>> {
+    let mut curves: Vec<&mut Vec<(f64, f64)>> = lines.iter_mut().flat_map(|line| &mut line.curves).collect();
+    let is_reached = |x: f64| {
+        let ends = |curve: &&mut Vec<(f64, f64)>| Some((curve.first()?.0, curve.last()?.0));
+        curves.iter().all(|curve| ends(curve).is_some_and(|(start, end)| start <= x && x <= end))
+    };
+    let first = curves.first().context("no run is finished")?;
+    let xs: Vec<f64> = first.iter().map(|point| point.0).filter(|&x| is_reached(x)).collect();
+    ensure!(!xs.is_empty(), "the runs' curves have no x in common");
+    for curve in &mut curves {
+        **curve = xs.iter().map(|&x| (x, at(curve, x, axes))).collect();
+    }
     Ok(xs)
+}
+
+/// `curve` at `x`, which it reaches, by a straight line on the chart's `axes`.
+fn at(curve: &[(f64, f64)], x: f64, axes: &LineChart) -> f64 {
+    let k = curve.partition_point(|point| point.0 < x);
+    let (end, start) = (curve[k], curve[k.saturating_sub(1)]);
+    if end.0 == x {
+        return end.1;
+    }
+    let on = |scale: Scale, value: f64| if scale == Scale::Log { value.ln() } else { value };
+    let place = |point: (f64, f64)| (on(axes.x_scale, point.0), on(axes.y_scale, point.1));
+    let ((x0, y0), (x1, y1)) = (place(start), place(end));
+    let y = y0 + (y1 - y0) * (on(axes.x_scale, x) - x0) / (x1 - x0);
+    if axes.y_scale == Scale::Log { y.exp() } else { y }
 }
 
 /// The mean of each line at x number `i`.
@@ -104,10 +126,13 @@ fn ratios(estimates: &[Estimate], base: usize) -> Vec<Estimate> {
 }
 
 /// As the run's own chart has it, where there is one.
-fn chart(curves: &Curves, series: Vec<Series>) -> LineChart {
+fn runs_chart(curves: &Curves, series: Vec<Series>) -> LineChart {
     let name = word(&curves.csv);
-    let mut chart = curves_chart(&curves.csv, series.clone())
-        .unwrap_or_else(|| LineChart::new(&name, "x", &name, series));
+    curves_chart(&curves.csv, series.clone()).unwrap_or_else(|| LineChart::new(&name, "x", &name, series))
+}
+
+fn chart(curves: &Curves, series: Vec<Series>) -> LineChart {
+    let mut chart = runs_chart(curves, series);
     let lines: Vec<String> = curves.lines.iter().map(|name| word(name)).collect();
     chart.title += &format!(", by {}", lines.join(", "));
     chart.x_label += WHISKERS;
@@ -120,4 +145,39 @@ fn chart(curves: &Curves, series: Vec<Series>) -> LineChart {
         chart.y_scale = Scale::Linear;
     }
     chart
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, common_x};
+    use elucidate_report::{LineChart, Scale};
+
+    fn curve(xs: &[f64], y: impl Fn(f64) -> f64) -> Vec<(f64, f64)> {
+        xs.iter().map(|&x| (x, y(x))).collect()
+    }
+
+    #[test]
+    fn curves_of_other_x_are_compared_at_the_first_ones() -> anyhow::Result<()> {
+        let of = |curve| Line { name: String::new(), curves: vec![curve] };
+        let first = [0.5, 1.0, 3.0, 8.0, 20.0];
+        // A power is straight on two logarithmic axes, a line on two linear ones.
+        let log =
+            LineChart { x_scale: Scale::Log, y_scale: Scale::Log, ..LineChart::new("", "", "", vec![]) };
+        let linear = LineChart::new("", "", "", vec![]);
+        let cubed: fn(f64) -> f64 = |x| 2.0 * x.powi(3);
+        for (axes, y) in [(log, cubed), (linear, |x| 7.0 - 2.0 * x)] {
+            let mut lines = [of(curve(&first, y)), of(curve(&[0.9, 2.0, 8.0], y))];
+            assert_eq!(common_x(&mut lines, &axes)?, [1.0, 3.0, 8.0]);
+            assert_eq!(lines[0].curves[0], curve(&[1.0, 3.0, 8.0], y));
+            for &(x, found) in &lines[1].curves[0] {
+                assert!((found / y(x) - 1.0).abs() < 1e-12, "{found} at {x}, where the curve has {}", y(x));
+            }
+        }
+        let apart = common_x(
+            &mut [of(curve(&first, cubed)), of(curve(&[30.0, 40.0], cubed))],
+            &LineChart::new("", "", "", vec![]),
+        );
+        assert!(apart.is_err_and(|error| error.to_string().contains("no x in common")));
+        Ok(())
+    }
 }
