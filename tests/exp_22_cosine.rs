@@ -23,6 +23,8 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
         "fid_by_sampler.png",
         "log.txt",
         "loss.png",
+        "nearest.csv",
+        "nearest.png",
         "model/README.md",
         "model/config.json",
         "model/diffusion_pytorch_model.safetensors",

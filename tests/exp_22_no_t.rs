@@ -37,6 +37,8 @@ fn a_smoke_run_with_the_other_notebooks_models_leaves_everything_in_its_folder()
         "largest_along.png",
         "read_off_brightened.png",
         "loss.png",
+        "nearest.csv",
+        "nearest.png",
         "model/README.md",
         "model/config.json",
         "samples_ddim_10_estimated.png",

@@ -8,6 +8,7 @@ use elucidate_core::data::PixelRange;
 use elucidate_lab::evaluate::draw::draw;
 use elucidate_lab::evaluate::figures::sampling_sigmas;
 use elucidate_lab::evaluate::model_card::model_card;
+use elucidate_lab::evaluate::nearest::nearest_training_images;
 use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
 use elucidate_lab::run::options::NoOwnOptions;
@@ -68,6 +69,11 @@ fn run(options: &Options) -> Result<()> {
         false => (vec![], own_settings),
     };
     run.phase("DDIM", |run| ddim.iter().try_for_each(|setting| sample(run, &mut table, setting)))?;
+    if let Some(notebooks) = ddim.first() {
+        nearest_training_images(&mut run, |run, n| {
+            Ok(draw(&denoiser, notebooks, &run.streams, n, &run.batches, &|_| ())?.images)
+        })?;
+    }
     sampling_sigmas(&run, &preconditioning, &karras)?;
     run.phase("Karras's samplers", |run| {
         karras.iter().try_for_each(|setting| sample(run, &mut table, setting))

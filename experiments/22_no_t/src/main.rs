@@ -10,6 +10,7 @@ use candle_core::{Device, Tensor};
 use ddim::{DdimSetting, EpsModel, draw_ddim};
 use elucidate_lab::evaluate::draw::Described;
 use elucidate_lab::evaluate::model_card::model_card;
+use elucidate_lab::evaluate::nearest::nearest_training_images;
 use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
 use elucidate_lab::run::options::NoOwnOptions;
@@ -75,6 +76,9 @@ fn run(options: &Options) -> Result<()> {
         sample(run, &mut table, without_t, &plain(steps), n)?;
         sample(run, &mut table, without_t, &mended(steps, 1.0), n)?;
         sample(run, &mut table, without_t, &clamped_within(steps, 1.1), n)
+    })?;
+    nearest_training_images(&mut run, |run, n| {
+        Ok(draw_ddim(without_t, &plain(steps), &run.streams, n, &|_| (), &mut |_| Ok(()))?.images)
     })?;
     run.phase("variants of the fix", |run| {
         let n = run.settings.scoring.samples.div_ceil(4).max(8);

@@ -8,7 +8,7 @@ use elucidate_core::data::PixelRange;
 use elucidate_lab::evaluate::draw::draw;
 use elucidate_lab::evaluate::figures::sampling_sigmas;
 use elucidate_lab::evaluate::model_card::model_card;
-use elucidate_lab::evaluate::nearest::{COMPARED, nearest_training_images};
+use elucidate_lab::evaluate::nearest::nearest_training_images;
 use elucidate_lab::evaluate::score::{Keep, Table};
 use elucidate_lab::run::Run;
 use elucidate_lab::run::options::{Preset, Settings};
@@ -71,11 +71,9 @@ fn run(options: &Options) -> Result<()> {
             .try_for_each(|setting| sample(run, &mut table, setting, run.settings.scoring.samples, keep))
     })?;
     if !options.own.is_given() {
-        run.phase("nearest training images", |run| {
+        nearest_training_images(&mut run, |run, n| {
             let heun = Setting::notebook(Heun::default(), run.settings.preset.steps(20));
-            let n = COMPARED.min(run.settings.scoring.samples);
-            let drawn = draw(&denoiser, &heun, &run.streams, n, &run.batches, &|_| ())?;
-            nearest_training_images(run, &drawn.images)
+            Ok(draw(&denoiser, &heun, &run.streams, n, &run.batches, &|_| ())?.images)
         })?;
         run.phase("FID by rho", |run| {
             let n = run.settings.scoring.samples.div_ceil(2).max(8);

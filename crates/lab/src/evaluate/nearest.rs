@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 /// Samples, and as many test images, whose nearest training image is looked for.
-pub const COMPARED: usize = 96;
+const COMPARED: usize = 96;
 
 /// Training images at a time.
 const CHUNK: usize = 2000;
@@ -27,12 +27,23 @@ struct Row {
 }
 
 /// Writes nearest.png, the first samples above the training images that are nearest to them by pixels and by the classifier's features,
-/// titled with the distance, and nearest.csv, all of `samples` (n, 1, 32, 32) in \[−1, 1\] and as many test images. The figures are the
-/// medians: samples that were copies would be nearer than test images are. Distances are root mean squares over pixels, and Euclidean over features.
+/// titled with the distance, and nearest.csv, all of 96 samples and as many test images. `draw` makes as many samples as it is asked for,
+/// (n, 1, 32, 32) in \[−1, 1\]. The figures are the medians: samples that were copies would be nearer than test images are. Distances are
+/// root mean squares over pixels, and Euclidean over features.
 ///
 /// # Errors
-/// When the features cannot be computed, or a file cannot be written.
-pub fn nearest_training_images(run: &mut Run, samples: &Tensor) -> Result<()> {
+/// When samples cannot be drawn, the features cannot be computed, or a file cannot be written.
+pub fn nearest_training_images(
+    run: &mut Run,
+    draw: impl FnOnce(&Run, usize) -> Result<Tensor>,
+) -> Result<()> {
+    run.phase("nearest training images", |run| {
+        let samples = draw(run, COMPARED.min(run.settings.scoring.samples))?;
+        compare(run, &samples)
+    })
+}
+
+fn compare(run: &mut Run, samples: &Tensor) -> Result<()> {
     let n = samples.dim(0)?.min(run.settings.scoring.test_images);
     let indices: Vec<usize> = (0..n).collect();
     let test = run.data.test.batch(&indices, PixelRange::SIGNED, &run.device)?;
