@@ -171,6 +171,10 @@ impl Problem<'_> {
         for rtol in TOLERANCES {
             let setting = format!("dpm_adaptive rtol={rtol} atol={} {to}", rtol / 10.0);
             tried.push(self.error_of(&self.setting(&setting)?, end, 0)?);
+            // Tighter ones take more still.
+            if tried.last().map(|row| row.nfe) > self.budgets.last().copied() {
+                break;
+            }
         }
         let within =
             |budget: usize| tried.iter().filter(move |row| row.nfe <= budget).max_by_key(|row| row.nfe);
