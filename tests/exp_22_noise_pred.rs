@@ -31,6 +31,7 @@ fn a_smoke_run_leaves_everything_in_its_folder_and_its_model_can_be_measured_aga
         "log.txt",
         "loss.png",
         "loss_alpha_bar.png",
+        "model/README.md",
         "model/config.json",
         "model/model.safetensors",
         "predicted_and_true_alpha_bar.png",
@@ -58,11 +59,26 @@ fn a_smoke_run_leaves_everything_in_its_folder_and_its_model_can_be_measured_aga
     let error = first["its standard error, trained on logit ᾱ"];
     assert!(error > mse / 100.0 && error < mse / 2.0, "{mse} ± {error}");
 
+    let card = fs::read_to_string(out.join("model/README.md"))?;
+    assert!(card.contains(&format!("error on logit ᾱ {mse:.4} ± ")), "{card}");
+    assert!(card.contains("these are the last weights"), "{card}");
+
     let again = dir.path().join("again");
-    smoke(&again).args(["--threads", "2", "--checkpoint"]).arg(out.join("model")).assert().success();
-    let second = figures(&again)?;
+    smoke(&again)
+        .args(["--threads", "2", "--blocks", "8,8,8,8,8,8", "--checkpoint"])
+        .arg(out.join("model"))
+        .assert()
+        .success();
+    let record = |run: &Path| read_json::<RunRecord>(&run.join("run.json"));
+    let (trained, measured) = (record(&out)?, record(&again)?);
     let name = "MSE on logit ᾱ, trained on logit ᾱ";
-    assert_eq!(first[name].to_bits(), second[name].to_bits());
+    assert_eq!(first[name].to_bits(), measured.figures[name].to_bits());
+    // Which model it was, whatever options were given beside it.
+    assert!(trained.checkpoint_sha256.is_some());
+    assert_eq!(
+        (trained.checkpoint_sha256, trained.parameters, trained.options),
+        (measured.checkpoint_sha256, measured.parameters, measured.options)
+    );
     Ok(())
 }
 

@@ -39,17 +39,22 @@ impl Predictions {
         Ok(Self { target, pairs: answers.map(|(truth, answer)| (truth, target.alpha_bar(answer))).collect() })
     }
 
-    pub fn errors(&self, run: &Run) -> Errors {
+    /// Mean squared error on logit ᾱ.
+    pub fn mse_logit(&self) -> Estimate {
         let n = self.pairs.len() / DRAWS;
         let square = |(truth, found): (f64, f64)| (logit(found) - logit(truth)).powi(2);
         // The draws of an image are no images of their own.
         let of_image =
             |image| (0..DRAWS).map(|draw| square(self.pairs[draw * n + image])).sum::<f64>() / DRAWS as f64;
-        let mse_logit = Estimate::of(&(0..n).map(of_image).collect::<Vec<_>>());
+        Estimate::of(&(0..n).map(of_image).collect::<Vec<_>>())
+    }
+
+    pub fn errors(&self, run: &Run) -> Errors {
+        let mse_logit = self.mse_logit();
         Errors {
             trained_on: self.target.name(),
             seed: run.settings.seed,
-            n,
+            n: self.pairs.len() / DRAWS,
             draws: DRAWS,
             mse_logit: mse_logit.mean,
             mse_logit_std_err: mse_logit.error.map_or(f64::NAN, |error| error.0),

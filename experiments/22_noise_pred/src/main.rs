@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use candle_core::Device;
 use data::{NoisedData, Target};
 use elucidate_core::params::{Params, Tensors, frozen};
+use elucidate_lab::evaluate::model_card::noise_level_card;
 use elucidate_lab::run::Run;
 use elucidate_lab::run::options::NoOwnOptions;
 use elucidate_lab::run::program::CommandLine;
@@ -16,7 +17,7 @@ use elucidate_lab::train::recipe::{Recipe, train};
 use elucidate_report::write_csv;
 use figures::{Errors, Predictions};
 use options::{Options, channels, preset};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 use tracing::info;
 
@@ -29,13 +30,14 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     options.check()?;
-    let reader = |dir: &PathBuf, device: &Device| {
-        NoiseLevelModel::load(dir, device).with_context(|| format!("--checkpoint {}", dir.display()))
-    };
-    if let Some(dir) = &options.run.checkpoint {
-        reader(dir, &Device::Cpu)?;
+    let checkpoint = options.run.checkpoint.as_deref();
+    let named = |dir: &Path| format!("--checkpoint {}", dir.display());
+    if let Some(dir) = checkpoint {
+        NoiseLevelModel::load(dir, &Device::Cpu).with_context(|| named(dir))?;
     }
     let (mut run, own) = Run::begin(&options.run, Options::EXPERIMENT, NoOwnOptions {}, preset)?;
+    let given = checkpoint.map(|dir| NoiseLevelModel::given(&mut run, dir, &own).with_context(|| named(dir)));
+    let given = given.transpose()?;
     let data = NoisedData::new(&run);
 
     // What constants would do: 0, the best one, and 0.5, the notebook's.
@@ -53,39 +55,49 @@ fn run(options: &Options) -> Result<()> {
     })?;
 
     // The model on logit ᾱ: trained here, or made before.
-    let logit_model = match &options.run.checkpoint {
-        Some(dir) => reader(dir, &run.device)?,
-        None => match NoiseLevelModel::saved(&mut run)? {
-            Some(model) => model,
-            None => {
-                let weights = run.phase("training", |run| trained(run, &data, Target::Logit, recipe("")))?;
-                let channels = channels(&run.settings)?;
-                NoiseLevelModel::save(&mut run, channels, &weights, &own)?
-            }
-        },
+    let made = match given {
+        Some(model) => Some(model),
+        None => NoiseLevelModel::saved(&mut run)?,
     };
-    let mut predictions = vec![Predictions::of(&data, &logit_model, Target::Logit)?];
-    figures::titled(&run, &data, &logit_model)?;
+    let logit_model = match made {
+        Some(model) => model,
+        None => {
+            let weights = run.phase("training", |run| trained(run, &data, Target::Logit, recipe("")))?;
+            let channels = channels(&run.settings)?;
+            NoiseLevelModel::save(&mut run, channels, &weights, &own)?
+        }
+    };
+    let mut predictions = vec![];
+    run.phase("errors", |run| {
+        predictions.push(Predictions::of(&data, &logit_model, Target::Logit)?);
+        figures::titled(run, &data, &logit_model)?;
+        measured(run, &predictions)
+    })?;
 
     // The ablation: the same network, as long, on ᾱ itself.
-    if options.run.checkpoint.is_none() {
+    if checkpoint.is_none() {
         let weights = run.phase("training without the logit", |run| {
             trained(run, &data, Target::AlphaBar, recipe("_alpha_bar"))
         })?;
         let model = NoiseLevelModel::new(channels(&run.settings)?, frozen(&weights, &run.device))?;
         predictions.push(Predictions::of(&data, &model, Target::AlphaBar)?);
+        measured(&mut run, &predictions)?;
     }
+    run.finish()
+}
 
-    let errors: Vec<Errors> = predictions.iter().map(|p| p.errors(&run)).collect();
-    for row in &errors {
+/// Writes down what the networks so far say of the test images, the last of them in run.json, and the card of the first.
+fn measured(run: &mut Run, predictions: &[Predictions]) -> Result<()> {
+    let errors: Vec<Errors> = predictions.iter().map(|p| p.errors(run)).collect();
+    if let Some(row) = errors.last() {
         run.figure(&format!("MSE on logit ᾱ, trained on {}", row.trained_on), row.mse_logit);
         run.figure(&format!("its standard error, trained on {}", row.trained_on), row.mse_logit_std_err);
         run.figure(&format!("RMSE on ᾱ, trained on {}", row.trained_on), row.rmse_alpha_bar);
     }
     write_csv(&run.folder.path("errors.csv"), &errors)?;
-    figures::predicted_by_true(&run, &predictions)?;
-    figures::error_by_logit(&run, &predictions)?;
-    run.finish()
+    noise_level_card(run, &predictions[0].mse_logit(), errors[0].rmse_alpha_bar)?;
+    figures::predicted_by_true(run, predictions)?;
+    figures::error_by_logit(run, predictions)
 }
 
 /// Batch norm looks across the whole batch.

@@ -3,7 +3,9 @@
 use crate::run::Run;
 use crate::train::model::MODEL;
 use anyhow::{Context, Result};
-use elucidate_report::{Figure, ScoredRun, Summary, TrainRow, is_there, read_csv, write_atomically};
+use elucidate_report::{
+    Estimate, Figure, ScoredRun, Summary, TrainRow, is_there, read_csv, write_atomically,
+};
 use elucidate_samplers::Setting;
 use elucidate_schedules::Preconditioning;
 use std::fmt::Write;
@@ -17,43 +19,82 @@ const STEPS: usize = 18;
 /// # Errors
 /// When a file of the run is damaged or cannot be written.
 pub fn model_card(run: &Run, preconditioning: &Preconditioning) -> Result<()> {
+    let predicts = format!("`{}`", serde_json::to_string(preconditioning)?);
+    let parts = [
+        front_matter("diffusers", "unconditional-image-generation"),
+        training(run, "A `UNet2DModel` that denoises", &predicts)?,
+        samples(run)?,
+        usage(run, preconditioning)?,
+    ];
+    write(run, &parts)
+}
+
+/// Writes README.md beside the network of 22_noise_pred: what it was trained on and how, what it is used for, and its errors over
+/// the test images: the mean squared error on logit ᾱ and the root of that on ᾱ.
+///
+/// # Errors
+/// When a file of the run is damaged or cannot be written.
+pub fn noise_level_card(run: &Run, mse: &Estimate, rmse_alpha_bar: f64) -> Result<()> {
+    let folder = run.folder.path(MODEL).display().to_string();
+    let parts = [
+        front_matter("candle", "noise-level-estimation"),
+        training(
+            run,
+            "A network that reads the noise level off",
+            "logit ᾱ of x_t = √ᾱ·x/2 + √(1 − ᾱ)·ε, one number for each x_t",
+        )?,
+        format!(
+            "## Errors\n\nOver {} test images, each noised several times: mean squared error on logit ᾱ {mse:.4} (± is half a 95 % interval, \
+             over images), root mean squared error on ᾱ {rmse_alpha_bar:.4}.\n",
+            run.settings.scoring.test_images
+        ),
+        format!(
+            "## Use\n\nTo measure it again, and for the samples of 22_no_t:\n\n```sh\njust exp-22-noise-pred --checkpoint {folder}\n\
+             just exp-22-no-t --noise-pred {folder}\n```\n\nIn Rust: `elucidate_lab::train::noise_level::NoiseLevelModel::load`. \
+             diffusers has no such network; its weights are in `model.safetensors`, by name.\n"
+        ),
+    ];
+    write(run, &parts)
+}
+
+/// Writes the card, of a run that has a model of its own.
+fn write(run: &Run, parts: &[String]) -> Result<()> {
     let folder = run.folder.path(MODEL);
     if !folder.is_dir() {
         return Ok(());
     }
-    let parts = [
-        front_matter(),
-        training(run, preconditioning)?,
-        samples(run)?,
-        usage(run, preconditioning)?,
-        licence(),
-    ];
+    let licence = "## Licence\n\nMIT or Apache-2.0, at your choice; Fashion-MNIST is Zalando's, under MIT.\n";
     let path = folder.join("README.md");
-    write_atomically(&path, parts.join("\n").as_bytes())
+    write_atomically(&path, [&parts.join("\n"), licence].join("\n").as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn front_matter() -> String {
-    "---\nlibrary_name: diffusers\nlicense: mit\ndatasets: [zalando-datasets/fashion_mnist]\n\
-     tags: [unconditional-image-generation, diffusion, safetensors]\n---\n"
-        .to_string()
+fn front_matter(library: &str, task: &str) -> String {
+    format!(
+        "---\nlibrary_name: {library}\nlicense: mit\ndatasets: [zalando-datasets/fashion_mnist]\n\
+         tags: [{task}, diffusion, safetensors]\n---\n"
+    )
 }
 
-fn training(run: &Run, preconditioning: &Preconditioning) -> Result<String> {
+fn training(run: &Run, what: &str, predicts: &str) -> Result<String> {
     let (record, training) = (&run.record, &run.settings.training);
     let mut text = format!(
-        "# {} / {}\n\nA `UNet2DModel` of {} parameters that denoises images of Fashion-MNIST, 32 × 32 with the images' 28 × 28 in the \
-         middle, one channel, pixels of [−1, 1].\n\n## Training\n\n",
+        "# {} / {}\n\n{what} images of Fashion-MNIST, 32 × 32 with the images' 28 × 28 in the middle, one channel, pixels of [−1, 1]. It \
+         has {} parameters.\n\n## Training\n\n",
         record.experiment, record.run, record.parameters
     );
     let mut line = |what: &str, value: &str| writeln!(text, "- {what}: {value}");
     line("data", &format!("the first {} of Fashion-MNIST's 60,000 training images", training.train_images))?;
-    line("what it predicts", &format!("`{}`", serde_json::to_string(preconditioning)?))?;
+    line("what it predicts", predicts)?;
+    let weights = match training.ema_decay {
+        0.0 => "these are the last weights".to_string(),
+        decay => format!("these weights are their moving average (decay {decay})"),
+    };
     line(
         "recipe",
         &format!(
-            "{} epochs in batches of {}, Adam, one cycle with its peak at {}; these weights are their moving average (decay {}); seed {}",
-            training.epochs, training.batch_size, training.lr, training.ema_decay, run.settings.seed
+            "{} epochs in batches of {}, Adam, one cycle with its peak at {}; {weights}; seed {}",
+            training.epochs, training.batch_size, training.lr, run.settings.seed
         ),
     )?;
     let losses = run.folder.path("train.csv");
@@ -121,8 +162,4 @@ fn usage(run: &Run, preconditioning: &Preconditioning) -> Result<String> {
          x = x + (following - sigma) * (x - denoised) / sigma\n```"
     )?;
     Ok(text)
-}
-
-fn licence() -> String {
-    "## Licence\n\nMIT or Apache-2.0, at your choice; Fashion-MNIST is Zalando's, under MIT.\n".to_string()
 }

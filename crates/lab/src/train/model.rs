@@ -232,6 +232,12 @@ pub(crate) fn training<T: Serialize>(run: &Run, own: &T) -> Result<Value> {
     Ok(serde_json::to_value(Training { experiment, settings: run.settings.clone(), own })?)
 }
 
+/// What [`training`] wrote.
+pub(crate) fn trained_with(training: &Value) -> Result<Settings> {
+    let training: Training<Value> = serde_json::from_value(training.clone())?;
+    Ok(training.settings)
+}
+
 /// Refuses a model's folder whose config.json names another experiment than `ours`.
 pub(crate) fn check_experiment(dir: &Path, ours: &str) -> Result<()> {
     let config: Value = read_json(&dir.join("config.json"))?;

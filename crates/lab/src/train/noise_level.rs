@@ -1,7 +1,9 @@
 //! The model that reads the noise level off an image: trained by 22_noise_pred, used by 22_no_t.
 
 use crate::run::Run;
-use crate::train::model::{MODEL, check_experiment, describe, folder, half_precision, saved, training, uses};
+use crate::train::model::{
+    MODEL, check_experiment, describe, folder, half_precision, saved, trained_with, training, uses,
+};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -109,6 +111,25 @@ impl NoiseLevelModel {
         let dir = folder(dir);
         check_experiment(&dir, EXPERIMENT)?;
         Ok(read(&dir, device)?.0)
+    }
+
+    /// The model in the folder `dir`, to be measured instead of one that is trained here. The run's training settings become those
+    /// that it was trained with.
+    ///
+    /// # Errors
+    /// As [`NoiseLevelModel::load`], when config.json does not say how it was trained, and when run.json cannot be written.
+    pub fn given<T: Serialize>(run: &mut Run, dir: &Path, own: &T) -> Result<Self> {
+        let dir = folder(dir);
+        check_experiment(&dir, EXPERIMENT)?;
+        let (model, weights) = read(&dir, &run.device)?;
+        let config: Config = read_json(&dir.join(CONFIG))?;
+        let settings = trained_with(&config.training);
+        let settings =
+            settings.with_context(|| format!("{}: how it was trained", dir.join(CONFIG).display()))?;
+        run.settings.training = settings.training;
+        describe(run, &[&dir.join(WEIGHTS)], &weights)?;
+        run.describe(own)?;
+        Ok(model)
     }
 
     /// The run's own model, where it was trained and saved before the run was stopped.
