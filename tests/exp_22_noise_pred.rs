@@ -23,7 +23,7 @@ fn figures(run: &Path) -> Result<BTreeMap<String, f64>> {
 fn a_smoke_run_leaves_everything_in_its_folder_and_its_model_can_be_measured_again() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let out = dir.path().join("run");
-    smoke(&out).args(["--threads", "1"]).assert().success();
+    smoke(&out).args(["--threads", "1", "--lr", "9e-3"]).assert().success();
     let names = [
         "error_by_logit.csv",
         "error_by_logit.png",
@@ -64,16 +64,12 @@ fn a_smoke_run_leaves_everything_in_its_folder_and_its_model_can_be_measured_aga
     assert!(card.contains("these are the last weights"), "{card}");
 
     let again = dir.path().join("again");
-    smoke(&again)
-        .args(["--threads", "2", "--blocks", "8,8,8,8,8,8", "--checkpoint"])
-        .arg(out.join("model"))
-        .assert()
-        .success();
+    smoke(&again).args(["--threads", "2", "--checkpoint"]).arg(out.join("model")).assert().success();
     let record = |run: &Path| read_json::<RunRecord>(&run.join("run.json"));
     let (trained, measured) = (record(&out)?, record(&again)?);
     let name = "MSE on logit ᾱ, trained on logit ᾱ";
     assert_eq!(first[name].to_bits(), measured.figures[name].to_bits());
-    // Which model it was, whatever options were given beside it.
+    // Which model it was, and how that was trained, which is not as the preset has it.
     assert!(trained.checkpoint_sha256.is_some());
     assert_eq!(
         (trained.checkpoint_sha256, trained.parameters, trained.options),
