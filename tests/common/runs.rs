@@ -92,7 +92,7 @@ fn figures(path: &Path) -> Result<Vec<u8>> {
 fn card_figures(text: &str) -> String {
     let differs = |line: &&str| {
         ["- time", "- program"].iter().any(|start| line.starts_with(start))
-            || ["--checkpoint ", "from_pretrained("].iter().any(|part| line.contains(part))
+            || ["--checkpoint ", "--noise-pred ", "from_pretrained("].iter().any(|part| line.contains(part))
     };
     text.lines().filter(|line| !differs(line)).collect::<Vec<_>>().join("\n")
 }
