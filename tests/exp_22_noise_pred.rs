@@ -5,7 +5,6 @@ mod common;
 use anyhow::{Context, Result};
 use common::{has_files, refuses};
 use elucidate_report::{RunRecord, TrainRow, read_csv, read_json};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -15,8 +14,8 @@ fn smoke(out: &Path) -> assert_cmd::Command {
     common::smoke(BINARY, out)
 }
 
-fn figures(run: &Path) -> Result<BTreeMap<String, f64>> {
-    Ok(read_json::<RunRecord>(&run.join("run.json"))?.figures)
+fn record(run: &Path) -> Result<RunRecord> {
+    read_json(&run.join("run.json"))
 }
 
 #[test]
@@ -42,7 +41,8 @@ fn a_smoke_run_leaves_everything_in_its_folder_and_its_model_can_be_measured_aga
     has_files(&out, &names);
     let train: Vec<TrainRow> = read_csv(&out.join("train.csv"))?;
     assert_eq!(train.len(), 2);
-    let first = figures(&out)?;
+    let trained = record(&out)?;
+    let first = &trained.figures;
     // The variance of a logistic variable, π²/3, over 128 images; the constant 0.5 has its square more, about.
     let best = first["MSE of the constant 0 over the test set"];
     assert!((best - 3.29).abs() < 1.5, "{best}");
@@ -65,8 +65,7 @@ fn a_smoke_run_leaves_everything_in_its_folder_and_its_model_can_be_measured_aga
 
     let again = dir.path().join("again");
     smoke(&again).args(["--threads", "2", "--checkpoint"]).arg(out.join("model")).assert().success();
-    let record = |run: &Path| read_json::<RunRecord>(&run.join("run.json"));
-    let (trained, measured) = (record(&out)?, record(&again)?);
+    let measured = record(&again)?;
     let name = "MSE on logit ᾱ, trained on logit ᾱ";
     assert_eq!(first[name].to_bits(), measured.figures[name].to_bits());
     // Which model it was, and how that was trained, which is not as the preset has it.

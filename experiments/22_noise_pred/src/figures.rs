@@ -49,6 +49,11 @@ impl Predictions {
         Estimate::of(&(0..n).map(of_image).collect::<Vec<_>>())
     }
 
+    /// Root mean squared error on ᾱ.
+    pub fn rmse_alpha_bar(&self) -> f64 {
+        mean_square(self.pairs.iter().map(|&(truth, found)| found - truth)).sqrt()
+    }
+
     pub fn errors(&self, run: &Run) -> Errors {
         let mse_logit = self.mse_logit();
         Errors {
@@ -59,7 +64,7 @@ impl Predictions {
             mse_logit: mse_logit.mean,
             mse_logit_std_err: mse_logit.error.map_or(f64::NAN, |error| error.0),
             rmse_logit: mse_logit.mean.sqrt(),
-            rmse_alpha_bar: mean_square(self.pairs.iter().map(|&(truth, found)| found - truth)).sqrt(),
+            rmse_alpha_bar: self.rmse_alpha_bar(),
         }
     }
 

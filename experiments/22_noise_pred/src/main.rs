@@ -69,8 +69,10 @@ fn run(options: &Options) -> Result<()> {
     };
     let mut predictions = vec![];
     run.phase("errors", |run| {
-        predictions.push(Predictions::of(&data, &logit_model, Target::Logit)?);
+        let first = Predictions::of(&data, &logit_model, Target::Logit)?;
+        noise_level_card(run, &first.mse_logit(), first.rmse_alpha_bar())?;
         figures::titled(run, &data, &logit_model)?;
+        predictions.push(first);
         measured(run, &predictions)
     })?;
 
@@ -86,7 +88,7 @@ fn run(options: &Options) -> Result<()> {
     run.finish()
 }
 
-/// Writes down what the networks so far say of the test images, the last of them in run.json, and the card of the first.
+/// Writes down what the networks so far say of the test images, the last of them in run.json.
 fn measured(run: &mut Run, predictions: &[Predictions]) -> Result<()> {
     let errors: Vec<Errors> = predictions.iter().map(|p| p.errors(run)).collect();
     if let Some(row) = errors.last() {
@@ -95,7 +97,6 @@ fn measured(run: &mut Run, predictions: &[Predictions]) -> Result<()> {
         run.figure(&format!("RMSE on ᾱ, trained on {}", row.trained_on), row.rmse_alpha_bar);
     }
     write_csv(&run.folder.path("errors.csv"), &errors)?;
-    noise_level_card(run, &predictions[0].mse_logit(), errors[0].rmse_alpha_bar)?;
     figures::predicted_by_true(run, predictions)?;
     figures::error_by_logit(run, predictions)
 }

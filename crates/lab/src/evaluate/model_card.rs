@@ -19,12 +19,16 @@ const STEPS: usize = 18;
 /// # Errors
 /// When a file of the run is damaged or cannot be written.
 pub fn model_card(run: &Run, preconditioning: &Preconditioning) -> Result<()> {
+    if !has_model(run) {
+        return Ok(());
+    }
     let predicts = format!("`{}`", serde_json::to_string(preconditioning)?);
     let parts = [
         front_matter("diffusers", "unconditional-image-generation"),
         training(run, "A `UNet2DModel` that denoises", &predicts)?,
         samples(run)?,
         usage(run, preconditioning)?,
+        licence(),
     ];
     write(run, &parts)
 }
@@ -35,6 +39,9 @@ pub fn model_card(run: &Run, preconditioning: &Preconditioning) -> Result<()> {
 /// # Errors
 /// When a file of the run is damaged or cannot be written.
 pub fn noise_level_card(run: &Run, mse: &Estimate, rmse_alpha_bar: f64) -> Result<()> {
+    if !has_model(run) {
+        return Ok(());
+    }
     let folder = run.folder.path(MODEL).display().to_string();
     let parts = [
         front_matter("candle", "noise-level-estimation"),
@@ -53,19 +60,19 @@ pub fn noise_level_card(run: &Run, mse: &Estimate, rmse_alpha_bar: f64) -> Resul
              just exp-22-no-t --noise-pred {folder}\n```\n\nIn Rust: `elucidate_lab::train::noise_level::NoiseLevelModel::load`. \
              diffusers has no such network; its weights are in `model.safetensors`, by name.\n"
         ),
+        licence(),
     ];
     write(run, &parts)
 }
 
-/// Writes the card, of a run that has a model of its own.
+/// Whether the run has a model of its own.
+fn has_model(run: &Run) -> bool {
+    run.folder.path(MODEL).is_dir()
+}
+
 fn write(run: &Run, parts: &[String]) -> Result<()> {
-    let folder = run.folder.path(MODEL);
-    if !folder.is_dir() {
-        return Ok(());
-    }
-    let licence = "## Licence\n\nMIT or Apache-2.0, at your choice; Fashion-MNIST is Zalando's, under MIT.\n";
-    let path = folder.join("README.md");
-    write_atomically(&path, [&parts.join("\n"), licence].join("\n").as_bytes())
+    let path = run.folder.path(MODEL).join("README.md");
+    write_atomically(&path, parts.join("\n").as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -162,4 +169,8 @@ fn usage(run: &Run, preconditioning: &Preconditioning) -> Result<String> {
          x = x + (following - sigma) * (x - denoised) / sigma\n```"
     )?;
     Ok(text)
+}
+
+fn licence() -> String {
+    "## Licence\n\nMIT or Apache-2.0, at your choice; Fashion-MNIST is Zalando's, under MIT.\n".to_string()
 }

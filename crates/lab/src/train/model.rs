@@ -28,9 +28,9 @@ const TRAINING: &str = "_elucidate";
 
 /// How a model was trained, as its config.json says it.
 #[derive(Serialize, Deserialize)]
-struct Training<T> {
+pub(crate) struct Training<T> {
     experiment: String,
-    settings: Settings,
+    pub(crate) settings: Settings,
     own: T,
 }
 
@@ -230,12 +230,6 @@ pub(crate) fn half_precision(run: &Run) -> bool {
 pub(crate) fn training<T: Serialize>(run: &Run, own: &T) -> Result<Value> {
     let experiment = run.record.experiment.clone();
     Ok(serde_json::to_value(Training { experiment, settings: run.settings.clone(), own })?)
-}
-
-/// What [`training`] wrote.
-pub(crate) fn trained_with(training: &Value) -> Result<Settings> {
-    let training: Training<Value> = serde_json::from_value(training.clone())?;
-    Ok(training.settings)
 }
 
 /// Refuses a model's folder whose config.json names another experiment than `ours`.

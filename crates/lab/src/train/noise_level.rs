@@ -2,7 +2,7 @@
 
 use crate::run::Run;
 use crate::train::model::{
-    MODEL, check_experiment, describe, folder, half_precision, saved, trained_with, training, uses,
+    MODEL, Training, check_experiment, describe, folder, half_precision, saved, training, uses,
 };
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
@@ -98,7 +98,7 @@ impl NoiseLevelModel {
             .map(|(name, tensor)| Ok((name.as_str(), tensor.to_dtype(dtype)?.to_device(&Device::Cpu)?)))
             .collect::<candle_core::Result<_>>()?;
         write_atomically(&folder.join(WEIGHTS), &safetensors::serialize(weights, None)?)?;
-        let (model, weights) = read(&folder, &run.device)?;
+        let (model, weights, _) = read(&folder, &run.device)?;
         describe(run, &[&folder.join(WEIGHTS)], &weights)?;
         Ok(model)
     }
@@ -117,16 +117,14 @@ impl NoiseLevelModel {
     /// that it was trained with.
     ///
     /// # Errors
-    /// As [`NoiseLevelModel::load`], when config.json does not say how it was trained, and when run.json cannot be written.
+    /// As [`NoiseLevelModel::load`], and when config.json does not say how it was trained.
     pub fn given<T: Serialize>(run: &mut Run, dir: &Path, own: &T) -> Result<Self> {
         let dir = folder(dir);
         check_experiment(&dir, EXPERIMENT)?;
-        let (model, weights) = read(&dir, &run.device)?;
-        let config: Config = read_json(&dir.join(CONFIG))?;
-        let settings = trained_with(&config.training);
-        let settings =
-            settings.with_context(|| format!("{}: how it was trained", dir.join(CONFIG).display()))?;
-        run.settings.training = settings.training;
+        let (model, weights, training) = read(&dir, &run.device)?;
+        let training: Training<Value> = serde_json::from_value(training)
+            .with_context(|| format!("{}: how it was trained", dir.join(CONFIG).display()))?;
+        run.settings.training = training.settings.training;
         describe(run, &[&dir.join(WEIGHTS)], &weights)?;
         run.describe(own)?;
         Ok(model)
@@ -138,7 +136,7 @@ impl NoiseLevelModel {
     /// When a file is damaged.
     pub fn saved(run: &mut Run) -> Result<Option<Self>> {
         let Some(saved) = saved(run, WEIGHTS) else { return Ok(None) };
-        let (model, weights) = read(&saved, &run.device)?;
+        let (model, weights, _) = read(&saved, &run.device)?;
         describe(run, &[&saved.join(WEIGHTS)], &weights)?;
         Ok(Some(model))
     }
@@ -155,7 +153,8 @@ impl NoiseLevelModel {
     }
 }
 
-fn read(dir: &Path, device: &Device) -> Result<(NoiseLevelModel, Tensors)> {
+/// The model in the folder `dir`, its weights, and how config.json says that it was trained.
+fn read(dir: &Path, device: &Device) -> Result<(NoiseLevelModel, Tensors, Value)> {
     let config: Config = read_json(&dir.join(CONFIG))?;
     ensure!(
         config.class != OLDER_CLASS,
@@ -178,5 +177,5 @@ fn read(dir: &Path, device: &Device) -> Result<(NoiseLevelModel, Tensors)> {
     }
     let model =
         NoiseLevelModel::new(config.block_out_channels, frozen(&parameters, device)).with_context(misfit)?;
-    Ok((model, parameters))
+    Ok((model, parameters, config.training))
 }
