@@ -187,7 +187,7 @@ fn loss(rows: &[TrainRow]) -> LineChart {
     let points = |loss: fn(&TrainRow) -> f64| rows.iter().map(|row| (row.epoch as f64, loss(row))).collect();
     let series = vec![
         Series::line("training images", points(|row| row.train_loss)),
-        Series::line("test images, averaged weights", points(|row| row.test_loss)),
+        Series::line("test images", points(|row| row.test_loss)),
     ];
     LineChart::new("Loss by epoch", "epoch", "mean squared error", series)
 }
