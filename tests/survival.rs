@@ -332,5 +332,12 @@ fn a_model_whose_answers_are_not_finite_ends_the_run_and_keeps_its_rows() -> Res
     refuses(&mut again(), "the model's answer at σ 0.01 is not finite");
     let rows: Vec<SampleRow> = read_csv(&out.join("samples.csv"))?;
     assert_eq!(rows.len(), 12);
+
+    // A model that is there has a card, whatever becomes of its samples.
+    stopped(&first, |_| ())?;
+    fs::remove_file(first.join("samples.csv"))?;
+    fs::remove_file(first.join("model/README.md"))?;
+    refuses(&mut resume(&first), "the model's answer at σ 0.01 is not finite");
+    assert!(fs::read_to_string(first.join("model/README.md"))?.contains("None yet."));
     Ok(())
 }

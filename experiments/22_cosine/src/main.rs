@@ -45,6 +45,7 @@ fn run(options: &Options) -> Result<()> {
 
     // The model, which predicts the noise: trained here, or made before.
     let (_, model) = model::obtain(&mut run, &options.run, &own, &objective)?;
+    model_card(&run, &preconditioning)?;
     let denoiser = objective.denoiser(&model);
 
     // The same images, denoised in one step.

@@ -49,6 +49,7 @@ fn run(options: &Options) -> Result<()> {
     let told = Objective::new(&run, Choices::lesson_eps(true));
     let not_told = Objective::new(&run, Choices::lesson_eps(false));
     let (_, no_t) = model::obtain(&mut run, &options.run, &own, &not_told)?;
+    model_card(&run, &not_told.choices.preconditioning)?;
     run.phase("losses on the same test noise", |run| {
         run.figure("test loss without t", not_told.test_loss(&no_t)?);
         run.figure("test loss of 22_cosine's model, with t", told.test_loss(&cosine)?);

@@ -45,6 +45,7 @@ fn run(options: &Options) -> Result<()> {
 
     // The model: trained here, or made before.
     let (config, model) = model::obtain(&mut run, &options.run, &edm, &objective)?;
+    model_card(&run, &preconditioning)?;
     let denoiser = objective.denoiser(&model);
 
     // One step of denoising, and where the model is good.

@@ -39,6 +39,7 @@ fn run(options: &Options) -> Result<()> {
 
     // The model: trained here, or made before.
     let (_, model) = model::obtain(&mut run, &options.run, &choices, &objective)?;
+    model_card(&run, &preconditioning)?;
     let denoiser = objective.denoiser(&model);
 
     // The error of D(x; σ) by σ: in the same units whatever the network predicts.

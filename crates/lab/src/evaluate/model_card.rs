@@ -14,7 +14,8 @@ use std::fmt::Write;
 const STEPS: usize = 18;
 
 /// Writes README.md beside the UNet that the run trained: what it was trained on and how, its losses and FIDs, and how it is
-/// sampled here and with diffusers alone. `preconditioning` is what its input, time and answer mean.
+/// sampled here and with diffusers alone. `preconditioning` is what its input, time and answer mean. Written once the model is
+/// there, so that a run that is stopped while it samples has a card, and again with the samples.
 ///
 /// # Errors
 /// When a file of the run is damaged or cannot be written.
@@ -112,12 +113,15 @@ fn training(run: &Run, what: &str, predicts: &str) -> Result<String> {
             "loss",
             &format!("{:.4} on the noised {tested} test images after {} images", last.test_loss, last.images),
         )?;
-        let sessions = match record.resumed.len() {
+        let resumed = match record.resumed.len() {
             0 => String::new(),
-            n => format!("in {} sessions, the first ", n + 1),
+            n => format!(", where the run began (resumed {n} ×, see run.json)"),
         };
         let minutes = last.seconds / 60.0;
-        line("time", &format!("{minutes:.1} minutes, {sessions}on {} ({})", record.device, record.cpu))?;
+        line(
+            "time",
+            &format!("{minutes:.1} minutes of training on {} ({}){resumed}", record.device, record.cpu),
+        )?;
     }
     line("program", &format!("elucidate {}, revision {}", env!("CARGO_PKG_VERSION"), record.git_revision))?;
     Ok(text)
@@ -125,6 +129,9 @@ fn training(run: &Run, what: &str, predicts: &str) -> Result<String> {
 
 /// As the files of the run have them, also where it was gone on with.
 fn samples(run: &Run) -> Result<String> {
+    if !is_there(&run.folder.path("samples.csv")) {
+        return Ok("## Samples\n\nNone yet.\n".to_string());
+    }
     let scored = ScoredRun::read(run.folder.root())?;
     let mut text = format!(
         "## Samples\n\nFID and KID between features of a classifier of Fashion-MNIST (SHA-256 {}), against {} test images; ± is half a \
