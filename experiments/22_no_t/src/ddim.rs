@@ -10,6 +10,12 @@ use elucidate_report::SampleRow;
 use elucidate_samplers::{NoiseSource, Setting};
 use elucidate_schedules::{DdimSteps, NoiseSchedule, sigmoid};
 
+/// ± this is where 22_cosine clamps x̂₀ in DDIM's steps, on pixels x − ½.
+pub const X0_CLAMP: f64 = 1.5;
+
+/// ± this is where the notebook clamps it with estimates of the noise level.
+pub const X0_CLAMP_ESTIMATED: f64 = 2.0;
+
 /// DDIM's options.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ddim {
@@ -60,32 +66,41 @@ impl DdimSetting {
 
     /// What was changed, as the column `variant` says it.
     fn variant(&self) -> Option<String> {
-        let Estimates { near_median, sigma } = self.estimates?;
-        let clamp = match near_median {
-            Some(2.0) => String::new(),
-            Some(factor) => format!(", within {factor} of the median"),
-            None => ", not clamped".to_string(),
+        let near_median = self.estimates.and_then(|estimates| match estimates.near_median {
+            Some(2.0) => None,
+            Some(factor) => Some(format!("within {factor} of the median")),
+            None => Some("not clamped".to_string()),
+        });
+        let sigma = self.estimates.and_then(|estimates| match estimates.sigma {
+            SigmaRule::Schedule => None,
+            SigmaRule::Median => Some("σ of the median".to_string()),
+            SigmaRule::Halved => Some("σ halved".to_string()),
+        });
+        let (estimated, usual) = match self.estimates {
+            Some(_) => (Some("estimated".to_string()), X0_CLAMP_ESTIMATED),
+            None => (None, X0_CLAMP),
         };
-        let sigma = match sigma {
-            SigmaRule::Schedule => "",
-            SigmaRule::Median => ", σ of the median",
-            SigmaRule::Halved => ", σ halved",
+        let x0 = match self.options.x0_clamp {
+            clamp if clamp == usual => None,
+            f64::INFINITY => Some("x̂₀ not clamped".to_string()),
+            clamp => Some(format!("x̂₀ within {clamp}")),
         };
-        Some(format!("estimated{clamp}{sigma}"))
+        let parts: Vec<String> = [estimated, near_median, sigma, x0].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 }
 
 impl Described for DdimSetting {
     fn describe(&self, row: &mut SampleRow) {
         self.in_sigma().describe(row);
-        // The clamp, the floor and the scale are the lesson's throughout, and go without saying.
+        // The floor and the scale are the lesson's throughout, and go without saying.
         let eta = if self.options.eta == 1.0 { String::new() } else { format!(" eta={}", self.options.eta) };
         row.label = Some(format!("ddim {}{eta}", self.steps));
         row.variant = self.variant();
     }
 
     fn file_name(&self) -> String {
-        self.label().replace('σ', "sigma").replace(',', "").replace(' ', "_")
+        self.label().replace('σ', "sigma").replace("x̂₀", "x0").replace(',', "").replace(' ', "_")
     }
 }
 
@@ -356,6 +371,57 @@ mod tests {
         assert!(largest_difference(&x0([0.01, 0.4, 0.9], Some(2.0))?, &expected([0.2, 0.4, 0.8])) < 1e-12);
         assert!(largest_difference(&x0([0.01, 0.4, 0.9], None)?, &expected([0.01, 0.4, 0.9])) < 1e-12);
         Ok(())
+    }
+
+    #[test]
+    fn the_clean_image_is_clamped_before_the_step_goes_on() -> candle_core::Result<()> {
+        // No noise is predicted, so x̂₀ = x_t/√ᾱ = 0.5/√½ = 0.71 in the first step, and the second begins at x̂₀ itself.
+        let x0 = |x0_clamp: f64| -> candle_core::Result<(f64, f64)> {
+            let mut seen = vec![];
+            let mut observe = |step: DdimStep| {
+                seen.push((step.x.to_vec2::<f64>()?[0][0], step.x0.to_vec2::<f64>()?[0][0]));
+                Ok(())
+            };
+            let x = (Tensor::ones((1, 1), DType::F64, &Device::Cpu)? * 0.5)?;
+            let options = Ddim { eta: 0.0, x0_clamp };
+            let setting = DdimSetting { steps: 2, options, estimates: None };
+            ddim(|x: &Tensor, _: f64| x.zeros_like(), &x, &setting, &none, &mut no_noise, &mut observe)?;
+            Ok((seen[0].1, seen[1].0))
+        };
+        for (clamp, expected) in [(0.6, 0.6), (1.5, 0.5f64.sqrt()), (f64::INFINITY, 0.5f64.sqrt())] {
+            let (first, next) = x0(clamp)?;
+            assert!(
+                (first - expected).abs() < 1e-12 && (next - expected).abs() < 1e-12,
+                "{clamp}: {first}, {next}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_changed_is_said_and_nothing_else() {
+        let estimated = |near_median, sigma| Some(Estimates { near_median, sigma });
+        let cases = [
+            (X0_CLAMP, None, "ddim 100"),
+            (f64::INFINITY, None, "ddim 100, x̂₀ not clamped"),
+            (0.5, None, "ddim 100, x̂₀ within 0.5"),
+            (X0_CLAMP_ESTIMATED, estimated(Some(2.0), SigmaRule::Schedule), "ddim 100, estimated"),
+            (
+                0.5,
+                estimated(None, SigmaRule::Median),
+                "ddim 100, estimated, not clamped, σ of the median, x̂₀ within 0.5",
+            ),
+            (
+                2.0,
+                estimated(Some(1.1), SigmaRule::Halved),
+                "ddim 100, estimated, within 1.1 of the median, σ halved",
+            ),
+        ];
+        for (x0_clamp, estimates, label) in cases {
+            let setting = DdimSetting { steps: 100, options: Ddim { eta: 1.0, x0_clamp }, estimates };
+            assert_eq!(setting.label(), label);
+            assert!(setting.file_name().is_ascii(), "{}", setting.file_name());
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use elucidate_lab::train::model;
 use elucidate_lab::train::noise_level::NoiseLevelModel;
 use elucidate_lab::train::objective::{Choices, Objective};
 use elucidate_report::SampleRow;
-use options::{Options, clamped_within, mended, not_clamped, plain, variants};
+use options::{Options, PIXELS, clamped_within, mended, not_clamped, plain, variants, x0_within};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -75,8 +75,10 @@ fn run(options: &Options) -> Result<()> {
             draw_ddim(with_t, &plain(steps), streams, n, progress, &mut |_| Ok(()))
         })?;
         sample(run, &mut table, without_t, &plain(steps), n)?;
+        sample(run, &mut table, without_t, &x0_within(PIXELS, plain(steps)), n)?;
         sample(run, &mut table, without_t, &mended(steps, 1.0), n)?;
-        sample(run, &mut table, without_t, &clamped_within(steps, 1.1), n)
+        sample(run, &mut table, without_t, &clamped_within(steps, 1.1), n)?;
+        sample(run, &mut table, without_t, &x0_within(PIXELS, mended(steps, 1.0)), n)
     })?;
     nearest_training_images(&mut run, |run, n| {
         Ok(draw_ddim(without_t, &plain(steps), &run.streams, n, &|_| (), &mut |_| Ok(()))?.images)

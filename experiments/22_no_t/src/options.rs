@@ -1,6 +1,6 @@
 //! The command line of exp-22-no-t and the settings that it samples.
 
-use crate::ddim::{Ddim, DdimSetting, Estimates, SigmaRule};
+use crate::ddim::{Ddim, DdimSetting, Estimates, SigmaRule, X0_CLAMP, X0_CLAMP_ESTIMATED};
 use anyhow::{Result, ensure};
 use clap::Parser;
 use elucidate_lab::run::options::{Preset, RunOptions};
@@ -82,12 +82,17 @@ impl Options {
     }
 }
 
-/// ± this is where 22_cosine clamps x̂₀ in DDIM's steps, on pixels x − ½.
-const X0_CLAMP: f64 = 1.5;
+/// The pixels x − ½ are all within ± this.
+pub const PIXELS: f64 = 0.5;
 
 /// Plain DDIM, as 22_cosine has it.
 pub fn plain(steps: usize) -> DdimSetting {
     DdimSetting { steps, options: Ddim { eta: 1.0, x0_clamp: X0_CLAMP }, estimates: None }
+}
+
+/// The same with x̂₀ clamped to ± `x0_clamp`; infinite for no clamp.
+pub fn x0_within(x0_clamp: f64, setting: DdimSetting) -> DdimSetting {
+    DdimSetting { options: Ddim { x0_clamp, ..setting.options }, ..setting }
 }
 
 /// DDIM with estimates of the noise level near their median: the notebook's fix.
@@ -105,7 +110,8 @@ pub fn not_clamped(steps: usize) -> DdimSetting {
     with(steps, 1.0, Estimates { near_median: None, sigma: SigmaRule::Schedule })
 }
 
-/// The notebook's variants of the fix (other η, σ from the median's ᾱ̂, σ halved, no clamp).
+/// The notebook's variants of the fix (other η, σ from the median's ᾱ̂, σ halved, no clamp), and plain DDIM as an earlier version
+/// of it had it: x̂₀ not clamped.
 pub fn variants(steps: usize) -> Vec<DdimSetting> {
     let sigma = |sigma| with(steps, 1.0, Estimates { near_median: Some(2.0), sigma });
     vec![
@@ -114,9 +120,10 @@ pub fn variants(steps: usize) -> Vec<DdimSetting> {
         sigma(SigmaRule::Median),
         sigma(SigmaRule::Halved),
         not_clamped(steps),
+        x0_within(f64::INFINITY, plain(steps)),
     ]
 }
 
 fn with(steps: usize, eta: f64, estimates: Estimates) -> DdimSetting {
-    DdimSetting { steps, options: Ddim { eta, x0_clamp: 2.0 }, estimates: Some(estimates) }
+    DdimSetting { steps, options: Ddim { eta, x0_clamp: X0_CLAMP_ESTIMATED }, estimates: Some(estimates) }
 }
