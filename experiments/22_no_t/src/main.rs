@@ -64,32 +64,34 @@ fn run(options: &Options) -> Result<()> {
     let without_t = EpsModel { network: &without_t, estimator: Some(&estimator), batches: &batches };
     let mut table = Table::begin(&mut run, None)?;
     let keep = Keep { picture: true, samples: options.run.save_samples };
-    let sample = |run: &Run, table: &mut Table, model: EpsModel, setting: &DdimSetting, n: usize| {
-        table.sample(run, setting, n, keep, |streams, progress| {
-            draw_ddim(model, setting, streams, n, progress, &mut |_| Ok(()))
+    let sample = |run: &Run, table: &mut Table, model: EpsModel, setting: DdimSetting, n: usize| {
+        table.sample(run, &setting, n, keep, |streams, progress| {
+            draw_ddim(model, &setting, streams, n, progress, &mut |_| Ok(()))
+        })
+    };
+    let sample_told = |run: &Run, table: &mut Table, setting: DdimSetting, n: usize| {
+        table.sample(run, &OfCosine(setting), n, keep, |streams, progress| {
+            draw_ddim(with_t, &setting, streams, n, progress, &mut |_| Ok(()))
         })
     };
     run.phase("DDIM", |run| {
         let n = run.settings.scoring.samples;
-        table.sample(run, &OfCosine(plain(steps)), n, keep, |streams, progress| {
-            draw_ddim(with_t, &plain(steps), streams, n, progress, &mut |_| Ok(()))
-        })?;
-        sample(run, &mut table, without_t, &plain(steps), n)?;
-        sample(run, &mut table, without_t, &x0_within(PIXELS, plain(steps)), n)?;
-        sample(run, &mut table, without_t, &mended(steps, 1.0), n)?;
-        sample(run, &mut table, without_t, &clamped_within(steps, 1.1), n)?;
-        sample(run, &mut table, without_t, &x0_within(PIXELS, mended(steps, 1.0)), n)
+        sample_told(run, &mut table, plain(steps), n)?;
+        sample_told(run, &mut table, x0_within(PIXELS, plain(steps)), n)?;
+        sample(run, &mut table, without_t, plain(steps), n)?;
+        sample(run, &mut table, without_t, x0_within(PIXELS, plain(steps)), n)?;
+        sample(run, &mut table, without_t, mended(steps, 1.0), n)?;
+        sample(run, &mut table, without_t, clamped_within(steps, 1.1), n)?;
+        sample(run, &mut table, without_t, x0_within(PIXELS, mended(steps, 1.0)), n)
     })?;
     nearest_training_images(&mut run, |run, n| {
         Ok(draw_ddim(without_t, &plain(steps), &run.streams, n, &|_| (), &mut |_| Ok(()))?.images)
     })?;
     run.phase("variants of the fix", |run| {
         let n = run.settings.scoring.samples.div_ceil(4).max(8);
-        variants(steps).iter().try_for_each(|setting| sample(run, &mut table, without_t, setting, n))?;
+        variants(steps).into_iter().try_for_each(|setting| sample(run, &mut table, without_t, setting, n))?;
         // Whose fault it is where the fix fails: the same estimates for the model that is told the time.
-        table.sample(run, &OfCosine(mended(steps, 1.0)), n, keep, |streams, progress| {
-            draw_ddim(with_t, &mended(steps, 1.0), streams, n, progress, &mut |_| Ok(()))
-        })
+        sample_told(run, &mut table, mended(steps, 1.0), n)
     })?;
 
     // Along the way: what is expected of the image, how much noise is left, how far the pixels stray.
