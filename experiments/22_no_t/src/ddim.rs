@@ -66,26 +66,26 @@ impl DdimSetting {
 
     /// What was changed, as the column `variant` says it.
     fn variant(&self) -> Option<String> {
-        let near_median = self.estimates.and_then(|estimates| match estimates.near_median {
-            Some(2.0) => None,
-            Some(factor) => Some(format!("within {factor} of the median")),
-            None => Some("not clamped".to_string()),
-        });
-        let sigma = self.estimates.and_then(|estimates| match estimates.sigma {
-            SigmaRule::Schedule => None,
-            SigmaRule::Median => Some("σ of the median".to_string()),
-            SigmaRule::Halved => Some("σ halved".to_string()),
-        });
-        let (estimated, usual) = match self.estimates {
-            Some(_) => (Some("estimated".to_string()), X0_CLAMP_ESTIMATED),
-            None => (None, X0_CLAMP),
-        };
-        let x0 = match self.options.x0_clamp {
-            clamp if clamp == usual => None,
-            f64::INFINITY => Some("x̂₀ not clamped".to_string()),
-            clamp => Some(format!("x̂₀ within {clamp}")),
-        };
-        let parts: Vec<String> = [estimated, near_median, sigma, x0].into_iter().flatten().collect();
+        let mut parts = vec![];
+        if let Some(Estimates { near_median, sigma }) = self.estimates {
+            parts.push("estimated".to_string());
+            match near_median {
+                Some(2.0) => {}
+                Some(factor) => parts.push(format!("within {factor} of the median")),
+                None => parts.push("not clamped".to_string()),
+            }
+            match sigma {
+                SigmaRule::Schedule => {}
+                SigmaRule::Median => parts.push("σ of the median".to_string()),
+                SigmaRule::Halved => parts.push("σ halved".to_string()),
+            }
+        }
+        let usual = self.estimates.map_or(X0_CLAMP, |_| X0_CLAMP_ESTIMATED);
+        match self.options.x0_clamp {
+            clamp if clamp == usual => {}
+            f64::INFINITY => parts.push("x̂₀ not clamped".to_string()),
+            clamp => parts.push(format!("x̂₀ within {clamp}")),
+        }
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 }
