@@ -8,7 +8,9 @@ use common::{has_files, refuses, stopped};
 use elucidate_core::data::{FashionMnist, PixelRange};
 use elucidate_core::rng::Streams;
 use elucidate_metrics::{Classifier, fid};
-use elucidate_report::{RunRecord, SampleRow, TrainRow, read_csv, read_json, read_scalars};
+use elucidate_report::{
+    Figure, RunRecord, SampleRow, ScoredRun, Summary, TrainRow, read_csv, read_json, read_scalars,
+};
 use std::fs;
 use std::path::Path;
 
@@ -92,6 +94,13 @@ fn a_smoke_run_leaves_everything_in_its_folder() -> Result<()> {
     assert_eq!(told["fid/512 samples"].len(), 1);
     let of_heun = &read_scalars(&out.join("tensorboard/samples"))?["fid/heun 5"];
     assert_eq!(of_heun.as_slice(), [(1, rows[6].fid as f32)]);
+
+    // The log's last table has the intervals that a comparison gives, which reads the run from its files.
+    let (log, scored) = (fs::read_to_string(out.join("log.txt"))?, ScoredRun::read(&out)?);
+    for summary in Summary::all(&scored.rows) {
+        let fid = format!("{:.2}", summary.figure(Figure::Fid));
+        assert!(log.contains(&fid), "{}: no {fid} in {log}", summary.first().label());
+    }
 
     let card = fs::read_to_string(out.join("model/README.md"))?;
     assert!(card.contains(&format!("loss: {:.4} on", train[1].test_loss)), "{card}");

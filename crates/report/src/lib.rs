@@ -32,6 +32,6 @@ pub use plots::{
     run_charts, save_curves, save_training, write_curves,
 };
 pub use record::{OtherModel, Resamples, RunRecord, SCHEMA_VERSION, SampleRow, Session, TrainRow};
-pub use scored::{AllResamples, RESAMPLES, ScoredRun, check_comparable, resamples_key};
+pub use scored::{ScoredRun, check_comparable, write_resamples};
 pub use summary::{Basis, Estimate, Figure, Ratio, Summary};
 pub use tensorboard::{EventFile, read_scalars};

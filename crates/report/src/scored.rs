@@ -1,6 +1,6 @@
 //! A run's record and its rows together.
 
-use crate::files::{is_there, read_csv, read_json};
+use crate::files::{is_there, read_csv, read_json, write_atomically};
 use crate::record::{Resamples, RunRecord, SampleRow};
 use crate::summary::Summary;
 use anyhow::{Context, Result, bail, ensure};
@@ -11,13 +11,10 @@ use std::path::{Path, PathBuf};
 const MOST_ROWS: usize = 10_000;
 
 /// Where the bootstrap's draws of a run are, beside samples.csv.
-pub const RESAMPLES: &str = "resamples.json";
-
-/// The bootstrap's draws of a run, by [`resamples_key`].
-pub type AllResamples = BTreeMap<String, Resamples>;
+const RESAMPLES: &str = "resamples.json";
 
 /// What names a row in resamples.json: its setting, number of samples and seed.
-pub fn resamples_key(row: &SampleRow) -> String {
+fn resamples_key(row: &SampleRow) -> String {
     format!("{}, n={}, seed={}", row.setting(), row.n, row.seed)
 }
 
@@ -102,13 +99,23 @@ fn differing_part(path: &Path, paths: &[&PathBuf]) -> String {
     ours[common..common + length].iter().rev().cloned().collect::<Vec<_>>().join("/")
 }
 
+/// Writes what the bootstrap drew for each row that has it into the run's folder `run`, as resamples.json.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_resamples(run: &Path, rows: &[SampleRow]) -> Result<()> {
+    let drawn = |row: &SampleRow| Some((resamples_key(row), row.resamples.clone()?));
+    let all: BTreeMap<String, Resamples> = rows.iter().filter_map(drawn).collect();
+    write_atomically(&run.join(RESAMPLES), &serde_json::to_vec(&all)?)
+}
+
 /// Gives each row what the bootstrap drew for it, where that was kept.
 fn attach_resamples(run: &Path, rows: &mut [SampleRow]) -> Result<()> {
     let path = run.join(RESAMPLES);
     if !is_there(&path) {
         return Ok(());
     }
-    let mut all: AllResamples = read_json(&path)?;
+    let mut all: BTreeMap<String, Resamples> = read_json(&path)?;
     for row in rows {
         row.resamples = all.remove(&resamples_key(row));
         if let Some(Resamples { fid, kid }) = &row.resamples {

@@ -7,9 +7,9 @@ mod program;
 use anyhow::{Context, Result};
 use common::{record, sample_row};
 use elucidate_report::{
-    AllResamples, Difference, Resamples, Role, RunRecord, SampleRow, Scale, ScoredRun, Series, TrainRow,
-    compare_runs, difference_chart, draw_samples, fid_by_rho, fid_by_sampler, read_csv, resamples_key,
-    save_curves, save_training, write_json,
+    Difference, Resamples, Role, RunRecord, SampleRow, Scale, ScoredRun, Series, TrainRow, compare_runs,
+    difference_chart, draw_samples, fid_by_rho, fid_by_sampler, read_csv, save_curves, save_training,
+    write_json, write_resamples,
 };
 use program::{elucidate, run};
 use serde::{Deserialize, Serialize};
@@ -123,9 +123,8 @@ fn pairs_of_resamples_tell_a_difference_on_one_seed() -> Result<()> {
         fid: (0..100).map(|k| 110.0 + scatter(k) - less * if k % 2 == 0 { 0.9 } else { 1.1 }).collect(),
         kid: (0..100).map(|k| scatter(k) - less * (k % 2) as f32).collect(),
     };
-    let all: AllResamples =
-        [(resamples_key(&rows[0]), drawn(1.0)), (resamples_key(&rows[1]), drawn(0.0))].into();
-    write_json(&folder.join("resamples.json"), &all)?;
+    let with = |row: &SampleRow, less| SampleRow { resamples: Some(drawn(less)), ..row.clone() };
+    write_resamples(&folder, &[with(&rows[0], 1.0), with(&rows[1], 0.0)])?;
     let (found, text) = compare(dir.path(), &[&folder], &[])?;
     assert_eq!(found[0].basis, "pairs, 1 seed");
     assert!(found[0].fid_differs);
@@ -167,9 +166,9 @@ fn notes_say_what_the_errors_rest_on_and_nothing_else() -> Result<()> {
     assert!(text.contains("note: seeds:") && !text.contains("note: pairs:"), "{text}");
     let drawn = |row: &SampleRow| {
         let values: Vec<f32> = (0..10).map(|k| row.fid as f32 + (k % 3) as f32).collect();
-        (resamples_key(row), Resamples { fid: values.clone(), kid: values })
+        SampleRow { resamples: Some(Resamples { fid: values.clone(), kid: values }), ..row.clone() }
     };
-    write_json(&folder.join("resamples.json"), &rows.iter().map(drawn).collect::<AllResamples>())?;
+    write_resamples(&folder, &rows.iter().map(drawn).collect::<Vec<_>>())?;
     let (found, text) = compare(dir.path(), &[&folder], &[])?;
     assert_eq!(found[0].basis, "pairs, 2 seeds");
     assert!(text.contains("note: pairs:") && !text.contains("note: seeds:"), "{text}");

@@ -16,8 +16,8 @@ use elucidate_metrics::{
     RESAMPLES, Reference, Resampled, class_counts, kid_chunks, kid_subsets,
 };
 use elucidate_report::{
-    AllResamples, EventFile, Figure, Resamples, SampleRow, ScoredRun, Series, Summary, draw_samples,
-    label_among, read_curves, resamples_key, save_curves, unknown_columns, write_atomically, write_csv,
+    EventFile, Figure, Resamples, SampleRow, ScoredRun, Series, Summary, draw_samples, label_among,
+    read_curves, save_curves, unknown_columns, write_atomically, write_csv, write_resamples,
 };
 use rand::seq::index;
 use std::collections::BTreeMap;
@@ -137,8 +137,6 @@ pub struct Table {
     scorer: Scorer,
     sigma_data: Option<f64>,
     rows: Vec<SampleRow>,
-    /// What the bootstrap drew for each of them.
-    resamples: AllResamples,
     /// FID over 1/n of each setting's first seed, above its FID∞, where that is asked for.
     fid_by_n: Vec<Series>,
     events: EventFile,
@@ -163,8 +161,7 @@ impl Table {
         let scorer = run.phase("features of the test images", |run| Scorer::of_run(run))?;
         // All rows are told of again: nothing that an earlier session told counts.
         let events = EventFile::begin(&run.folder.path("tensorboard/samples"), 0)?;
-        let (rows, resamples, fid_by_n) = (vec![], AllResamples::new(), vec![]);
-        let mut table = Self { scorer, sigma_data, rows, resamples, fid_by_n, events };
+        let mut table = Self { scorer, sigma_data, rows: vec![], fid_by_n: vec![], events };
         if run.is_resumed() {
             table.take_over(run)?;
             table.rows.iter().try_for_each(|row| log_scores(&mut table.events, run, row))?;
@@ -194,8 +191,6 @@ impl Table {
                 info!("{TABLE} is written without {}: {} has all of it", unknown.join(", "), kept.display());
             }
             self.rows = ScoredRun::read(run.folder.root())?.rows;
-            let drawn = |row: &SampleRow| Some((resamples_key(row), row.resamples.clone()?));
-            self.resamples = self.rows.iter().filter_map(drawn).collect();
         }
         let ours = run.record.checkpoint_sha256.clone().unwrap_or_default();
         if let Some(row) = self.rows.iter().find(|row| row.checkpoint_sha256 != ours) {
@@ -333,14 +328,11 @@ impl Table {
         );
         let as_f32 = |values: &[f64]| values.iter().map(|&value| value as f32).collect();
         let Resampled { fid, kid } = &score.resampled;
-        self.resamples.insert(resamples_key(&row), Resamples { fid: as_f32(fid), kid: as_f32(kid) });
-        // The row comes last: what has one is whole.
-        write_atomically(
-            &run.folder.path(elucidate_report::RESAMPLES),
-            &serde_json::to_vec(&self.resamples)?,
-        )?;
+        row.resamples = Some(Resamples { fid: as_f32(fid), kid: as_f32(kid) });
         log_scores(&mut self.events, run, &row)?;
         self.rows.push(row);
+        // The table comes last: what has a row there is whole.
+        write_resamples(run.folder.root(), &self.rows)?;
         write_csv(&run.folder.path(TABLE), &self.rows)
     }
 
