@@ -6,6 +6,7 @@ mod common;
 use anyhow::Result;
 use common::{has_files, other, refuses};
 use elucidate_report::{RunRecord, SampleRow, read_csv, read_json};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_exp-22-no-t");
@@ -86,5 +87,24 @@ fn without_the_other_models_it_says_how_to_get_them() -> Result<()> {
     refuses(command.current_dir(&dir), "`just exp-22-cosine` makes one");
     refuses(common::smoke(BINARY, &out).args(["--steps", "0"]), "--steps 0");
     assert!(!out.exists());
+    Ok(())
+}
+
+#[test]
+fn the_other_notebooks_model_is_the_newest_of_the_same_preset() -> Result<()> {
+    let here = tempfile::tempdir()?;
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../results/22_cosine");
+    // The quick run is the older one. Their models are damaged, so that the one that is taken is named.
+    for run in ["quick-20261125-113325", "long"] {
+        let model = here.path().join("results/22_cosine").join(run).join("model");
+        fs::create_dir_all(&model)?;
+        fs::copy(results.join(run).join("run.json"), model.with_file_name("run.json"))?;
+        fs::write(model.join("config.json"), "{")?;
+    }
+    for (preset, taken) in [("quick", "quick-20261125-113325"), ("long", "long"), ("smoke", "long")] {
+        let mut command = assert_cmd::Command::new(BINARY);
+        command.current_dir(here.path()).args(["--preset", preset, "--noise-pred", "results"]);
+        refuses(&mut command, &format!("results/22_cosine/{taken}/model"));
+    }
     Ok(())
 }

@@ -247,6 +247,14 @@ pub struct OtherModel {
 }
 
 impl RunRecord {
+    /// The preset's name, where the record says it.
+    pub fn preset(&self) -> Option<&str> {
+        ["preset", "settings"].iter().find_map(|key| {
+            let value = &self.options[*key];
+            value.as_str().or_else(|| value["preset"].as_str())
+        })
+    }
+
     /// The session under way, or the last one.
     pub fn session(&self) -> Session {
         self.resumed.last().cloned().unwrap_or_else(|| Session {

@@ -23,11 +23,13 @@ pub struct Options {
     #[command(flatten)]
     pub run: RunOptions,
 
-    /// The model folder of a run of 22_cosine [default: that of the newest finished run in results/22_cosine]
+    /// The model folder of a run of 22_cosine [default: that of the newest finished run in results/22_cosine, of the
+    /// same preset where there is one]
     #[arg(long, value_name = "DIR")]
     pub cosine: Option<PathBuf>,
 
-    /// The model folder of a run of 22_noise_pred [default: that of the newest finished run in results/22_noise_pred]
+    /// The model folder of a run of 22_noise_pred [default: that of the newest finished run in
+    /// results/22_noise_pred, of the same preset where there is one]
     #[arg(long, value_name = "DIR")]
     pub noise_pred: Option<PathBuf>,
 
@@ -68,7 +70,7 @@ impl Options {
             |given: &Option<PathBuf>, experiment, option| match (given, began_with.get(experiment)) {
                 (Some(dir), _) => Ok(dir.clone()),
                 (None, Some(model)) => Ok(PathBuf::from(&model.folder)),
-                (None, None) => newest(experiment, option),
+                (None, None) => newest(experiment, &self.run, option),
             };
         Ok((
             or_newest(&self.cosine, "22_cosine", "--cosine")?,

@@ -34,7 +34,7 @@ fn run(options: &Options) -> Result<()> {
     options.check()?;
     let dir = match &options.run.checkpoint {
         Some(dir) => dir.clone(),
-        None => model::newest(TRAINED_BY, "--checkpoint")?,
+        None => model::newest(TRAINED_BY, &options.run, "--checkpoint")?,
     };
     model::check_other(&dir, TRAINED_BY, "--checkpoint")?;
     let own: Edm =

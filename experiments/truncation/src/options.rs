@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Everything lands in the run's folder: run.json, errors.csv, choices.csv, local errors, charts (*.png) and log.txt. --samples are the
 /// images whose paths are followed, --train-images those that the ideal denoiser knows, --checkpoint the model [default: the newest
-/// of results/23_karras].
+/// of results/23_karras, of the same preset where there is one].
 #[derive(Debug, Clone, Parser)]
 #[command(name = "exp-truncation", version)]
 pub struct Options {

@@ -247,6 +247,13 @@ pub struct RunOptions {
     pub save_samples: bool,
 }
 
+impl RunOptions {
+    /// The preset that is asked for, else the device's own: lesson on CUDA, quick on a CPU.
+    pub fn preset_on(&self, on_cuda: bool) -> Preset {
+        self.preset.unwrap_or(if on_cuda { Preset::Lesson } else { Preset::Quick })
+    }
+}
+
 /// The own options of an experiment that has none which its training depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoOwnOptions {}
@@ -335,8 +342,7 @@ impl Settings {
     /// # Errors
     /// When a value is impossible: one line that names the option and what it may be.
     pub fn resolve(options: &RunOptions, on_cuda: bool, experiment: impl FnOnce(&mut Self)) -> Result<Self> {
-        let default = if on_cuda { Preset::Lesson } else { Preset::Quick };
-        let mut settings = Self::preset(options.preset.unwrap_or(default), options.seed);
+        let mut settings = Self::preset(options.preset_on(on_cuda), options.seed);
         experiment(&mut settings);
         if let Some(blocks) = &options.training.blocks {
             settings.training.attention.0.retain(|&level| level < blocks.len());

@@ -7,6 +7,7 @@ use crate::train::objective::Objective;
 use crate::train::recipe::{Recipe, train};
 use crate::train::uncertainty::Uncertainty;
 use anyhow::{Context, Result, ensure};
+use candle_core::utils::cuda_is_available;
 use candle_core::{Device, Tensor};
 use elucidate_core::files;
 use elucidate_core::params::{Tensors, frozen};
@@ -185,19 +186,22 @@ pub(crate) fn uses(run: &mut Run, experiment: &str, dir: &Path, weights: &[&Path
     run.save()
 }
 
-/// The model folder of the newest finished run of `experiment` in results/.
+/// The model folder of the newest finished run of `experiment` in results/, of one with the preset of `options` where there is any: models
+/// of one length are compared.
 ///
 /// # Errors
 /// When there is none: one line that says how to get one; `option` names another.
-pub fn newest(experiment: &str, option: &str) -> Result<PathBuf> {
-    let finished = |run: PathBuf| -> Option<(String, PathBuf)> {
+pub fn newest(experiment: &str, options: &RunOptions, option: &str) -> Result<PathBuf> {
+    let preset = options.preset_on(cuda_is_available()).name();
+    let finished = |run: PathBuf| -> Option<(bool, String, PathBuf)> {
         let record = RunRecord::read(&run).ok()?;
         let model = run.join("model");
-        Some((record.finished?, model)).filter(|(_, model)| model.join("config.json").is_file())
+        let alike = record.preset() == Some(preset);
+        model.join("config.json").is_file().then_some((alike, record.finished?, model))
     };
     let runs = fs::read_dir(Path::new("results").join(experiment));
     let found = runs.into_iter().flatten().flatten().filter_map(|run| finished(run.path())).max();
-    found.map(|(_, model)| model).with_context(|| {
+    found.map(|(_, _, model)| model).with_context(|| {
         let recipe = experiment.replace('_', "-");
         format!("there is no finished run in results/{experiment}: `just exp-{recipe}` makes one, {option} DIR names another model")
     })

@@ -40,10 +40,6 @@ fn printable(text: &str) -> String {
 /// When the run was begun, and its row.
 fn row(run: &Path) -> Result<(String, [String; 7])> {
     let record = RunRecord::read(run)?;
-    let preset = ["preset", "settings"].iter().find_map(|key| {
-        let value = &record.options[*key];
-        value.as_str().or_else(|| value["preset"].as_str())
-    });
     let trained = run.join("train.csv");
     let loss = match is_there(&trained) {
         true => read_csv::<TrainRow>(&trained)?.last().map(|row| format!("{:.4}", row.test_loss)),
@@ -54,7 +50,7 @@ fn row(run: &Path) -> Result<(String, [String; 7])> {
     let row = [
         run.display().to_string(),
         if record.finished.is_some() { begun } else { format!("{begun} (not finished)") },
-        preset.unwrap_or_default().to_string(),
+        record.preset().unwrap_or_default().to_string(),
         record.parameters.to_string(),
         loss.unwrap_or_default(),
         fid,
