@@ -104,8 +104,8 @@ fn differing_part(path: &Path, paths: &[&PathBuf]) -> String {
 /// # Errors
 /// When the file cannot be written.
 pub fn write_resamples(run: &Path, rows: &[SampleRow]) -> Result<()> {
-    let drawn = |row: &SampleRow| Some((resamples_key(row), row.resamples.clone()?));
-    let all: BTreeMap<String, Resamples> = rows.iter().filter_map(drawn).collect();
+    let all: BTreeMap<String, &Resamples> =
+        rows.iter().filter_map(|row| Some((resamples_key(row), row.resamples.as_ref()?))).collect();
     write_atomically(&run.join(RESAMPLES), &serde_json::to_vec(&all)?)
 }
 

@@ -340,7 +340,7 @@ fn prepare(options: &RunOptions) -> Result<(Device, usize)> {
     elucidate_kernels::set_up(threads).with_context(|| format!("--threads {threads}"))?;
     elucidate_kernels::force_candle_ops(options.candle_ops);
     ensure!(options.sampling_batch_size != Some(0), "--sampling-batch-size 0 is impossible: give at least 1");
-    let device = options.device.open().context("--device cuda: this build or machine has none")?;
+    let device = options.open_device()?;
     Ok((device, threads))
 }
 

@@ -1,6 +1,7 @@
 //! The options that every experiment has, and the presets that fill in what is not given.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use candle_core::Device;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use elucidate_core::device::DeviceChoice;
@@ -251,6 +252,14 @@ impl RunOptions {
     /// The preset that is asked for, else the device's own: lesson on CUDA, quick on a CPU.
     pub fn preset_on(&self, on_cuda: bool) -> Preset {
         self.preset.unwrap_or(if on_cuda { Preset::Lesson } else { Preset::Quick })
+    }
+
+    /// Where to compute.
+    ///
+    /// # Errors
+    /// With `--device cuda` where there is none.
+    pub(crate) fn open_device(&self) -> Result<Device> {
+        self.device.open().context("--device cuda: this build or machine has none")
     }
 }
 

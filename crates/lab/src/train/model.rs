@@ -7,7 +7,6 @@ use crate::train::objective::Objective;
 use crate::train::recipe::{Recipe, train};
 use crate::train::uncertainty::Uncertainty;
 use anyhow::{Context, Result, ensure};
-use candle_core::utils::cuda_is_available;
 use candle_core::{Device, Tensor};
 use elucidate_core::files;
 use elucidate_core::params::{Tensors, frozen};
@@ -190,9 +189,9 @@ pub(crate) fn uses(run: &mut Run, experiment: &str, dir: &Path, weights: &[&Path
 /// of one length are compared.
 ///
 /// # Errors
-/// When there is none: one line that says how to get one; `option` names another.
+/// When there is none: one line that says how to get one; `option` names another. With `--device cuda` where there is none.
 pub fn newest(experiment: &str, options: &RunOptions, option: &str) -> Result<PathBuf> {
-    let preset = options.preset_on(cuda_is_available()).name();
+    let preset = options.preset_on(options.open_device()?.is_cuda()).name();
     let finished = |run: PathBuf| -> Option<(bool, String, PathBuf)> {
         let record = RunRecord::read(&run).ok()?;
         let model = run.join("model");
